@@ -1,0 +1,165 @@
+"""The meta: column groups of one shard, row-aligned Parquet files, read together as one table.
+
+Row `i` of shard `s` is document `s << 32 | i` in every group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ccpipe.stage import Inputs
+
+ROW_GROUP_ROWS = 65_536
+"""Rows in a Parquet row group; fixed, so that bytes do not depend on how the rows arrived."""
+
+BASE_SCHEMA = pa.schema(
+    [
+        ("url", pa.string()),
+        ("host", pa.string()),
+        ("title", pa.string()),
+        ("warc_path", pa.string()),
+        ("warc_offset", pa.uint64()),
+        ("warc_length", pa.uint64()),
+        ("warc_record_id", pa.string()),
+        ("warc_date", pa.string()),
+        ("http_status", pa.uint16()),
+        ("content_type", pa.string()),
+        ("charset", pa.string()),
+        ("charset_source", pa.string()),
+        ("html_bytes", pa.uint64()),
+        ("wet_offset", pa.uint64()),
+        ("wet_length", pa.uint32()),
+        ("text_bytes", pa.uint32()),
+        ("digest", pa.string()),
+    ]
+)
+"""Columns of `meta/base`. Offsets and lengths are bytes of the compressed file, from the first byte of the record's gzip
+member; `digest` is `sha1:` and base32 of the UTF-8 text, as in the WET record's WARC-Block-Digest."""
+
+BASE_COLUMNS: dict[str, pa.DataType] = {field.name: field.type for field in BASE_SCHEMA}
+
+
+class MetaMismatch(Exception):
+    """Column groups of one shard that do not have the same rows."""
+
+
+def document_ids(shard: int, n_rows: int) -> np.ndarray:
+    """Ids of the documents of one shard: uint64, shape (n_rows,)."""
+    return (np.uint64(shard) << np.uint64(32)) | np.arange(n_rows, dtype=np.uint64)
+
+
+def shard_groups(inputs: Inputs, position: int = 0) -> list[Path]:
+    """The column groups among `inputs` (keys `base` and `meta/<group>`) of the shard at `position`, base first."""
+    keys = sorted(key for key in inputs if key == "base" or key.startswith("meta/"))
+    return [inputs[key][position] for key in keys]
+
+
+def read_columns(groups: Sequence[Path], columns: Iterable[str]) -> pa.Table:
+    """Read the named columns, each from the group that has it, as one table with equal rows.
+
+    Raises `MetaMismatch` when groups differ in rows, `KeyError` naming the columns on offer when one is missing.
+    """
+    wanted = list(dict.fromkeys(columns))
+    arrays: dict[str, pa.ChunkedArray] = {}
+    offered: list[str] = []
+    rows: dict[Path, int] = {}
+    for path in groups:
+        # one handle, not memory mapped, no threads: the files are small and the cores are busy
+        with pq.ParquetFile(path) as file:
+            rows[path] = file.metadata.num_rows
+            names = file.schema_arrow.names
+            offered += names
+            here = [name for name in wanted if name in names and name not in arrays]
+            if here:
+                table = file.read(columns=here, use_threads=False)
+                arrays.update((name, table.column(name)) for name in here)
+    if len(set(rows.values())) > 1:
+        seen = ", ".join(f"{path}: {n}" for path, n in rows.items())
+        raise MetaMismatch(f"column groups of one shard have different row counts ({seen}); rerun the stage that wrote the odd one")
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise KeyError(f"no column {missing} in {[str(p) for p in groups]}; columns there: {offered}")
+    if not wanted:
+        n_rows = next(iter(rows.values()), 0)
+        return pa.table({"": pa.nulls(n_rows)}).select([])
+    return pa.table({name: arrays[name] for name in wanted})
+
+
+def count_rows(path: Path) -> int:
+    """Rows of one column group, from its footer."""
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def predicate_columns(where: str | None) -> tuple[str, ...]:
+    """Names of the columns that a SQL predicate mentions, sorted. Raises `duckdb.Error` on a syntax error."""
+    if not where:
+        return ()
+    with sandbox() as db:
+        row = db.execute("SELECT json_serialize_sql(?)", [f"SELECT 1 FROM meta WHERE ({where}\n)"]).fetchone()
+    return tuple(sorted(_column_refs(row[0] if row else "{}")))
+
+
+def _column_refs(serialized: str) -> set[str]:
+    import json
+
+    tree = json.loads(serialized)
+    if tree.get("error"):
+        raise duckdb.ParserException(tree.get("error_message", "not a predicate"))
+    if len(tree["statements"]) != 1:
+        raise duckdb.ParserException("one predicate expected, found several statements")
+    found: set[str] = set()
+    stack: list[object] = [tree["statements"][0]["node"]["where_clause"]]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if node.get("class") == "SUBQUERY":
+                raise duckdb.ParserException("a predicate is over the columns of one document: subqueries are not possible")
+            if node.get("class") == "COLUMN_REF":
+                found.add(node["column_names"][-1])
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+    return found
+
+
+def check_predicate(where: str, columns: dict[str, pa.DataType]) -> None:
+    """Bind `where` against empty columns of these types. Raises `duckdb.Error` with DuckDB's own message."""
+    table = pa.table({name: pa.array([], kind) for name, kind in columns.items()})
+    _evaluate(table, where)
+
+
+def select_rows(groups: Sequence[Path], where: str | None) -> np.ndarray:
+    """Which rows satisfy `where`: bool, shape (n_rows,). NULL counts as false; None selects every row."""
+    if not where:
+        return np.ones(count_rows(groups[0]), dtype=bool)
+    columns = predicate_columns(where)
+    table = read_columns(groups, columns or ("url",))
+    return _evaluate(table, where)
+
+
+def _evaluate(meta: pa.Table, where: str) -> np.ndarray:
+    with sandbox() as db:
+        db.register("meta", meta)
+        # one statement over an Arrow table in one thread keeps the row order
+        found = db.sql(f"SELECT coalesce(CAST(({where}\n) AS BOOLEAN), false) AS keep FROM meta").to_arrow_table()
+    return np.asarray(found.column("keep").to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def sandbox() -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB, one thread, that can neither read files nor load extensions."""
+    db = duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False})
+    db.execute("SET python_enable_replacements = false")
+    db.execute("SET enable_external_access = false")
+    return db
+
+
+def write_group(path: Path, table: pa.Table) -> None:
+    """Write one column group: zstd Parquet whose bytes depend on the rows alone."""
+    pq.write_table(table.combine_chunks(), path, compression="zstd", row_group_size=ROW_GROUP_ROWS, store_schema=False)
