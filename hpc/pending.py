@@ -1,0 +1,89 @@
+"""What is left to do: units without a sentinel, or whose sentinel was made from inputs that have since been committed anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from typing import Any
+
+from hpc.commit import discard_slices
+from hpc.inputs import NotReady, read_success, upstream_state
+from hpc.plan import InputFrom, PlannedUnit
+from hpc.state import StageState
+
+Pending = dict[str, str]
+"""Unit id -> why it must run."""
+
+
+def pending_units(state: StageState, upstream: Mapping[str, Set[str]]) -> Pending:
+    """Units to run, in plan order. `upstream`: stage -> units of that stage that are going to run again first."""
+    done = state.done_units()
+    memory = _Commits(state)
+    found: Pending = {}
+    for unit in state.plan.units:
+        why = None if unit.id in done else "not committed"
+        why = why or _waits_for(state.plan.inputs, unit, upstream) or memory.changed(unit)
+        if why:
+            found[unit.id] = why
+    return found
+
+
+def _waits_for(inputs: tuple[InputFrom, ...], unit: PlannedUnit, upstream: Mapping[str, Set[str]]) -> str | None:
+    for item in inputs:
+        again = upstream.get(item.stage, frozenset())
+        hit = next(iter(sorted(again)), None) if item.of == "all" else next((m for m in unit.members if m in again), None)
+        if hit is not None:
+            return f"{item.stage} {hit} runs first"
+    return None
+
+
+class _Commits:
+    """Which commit each upstream unit has now; every sentinel is read once."""
+
+    def __init__(self, state: StageState) -> None:
+        self.state = state
+        self.now: dict[str, str | None] = {}
+
+    def changed(self, unit: PlannedUnit) -> str | None:
+        """Why the unit's sentinel no longer fits its inputs, or None."""
+        sentinel = self.state.sentinel(unit.id)
+        if sentinel is None:
+            return "not committed"
+        for item in self.state.plan.inputs:
+            for name in ["*"] if item.of == "all" else unit.members:
+                key = f"{item.stage}/{name}"
+                if sentinel["inputs"].get(key) != self._commit(item, name):
+                    return f"{item.stage} {name} was committed again"
+        return None
+
+    def _commit(self, item: InputFrom, name: str) -> str | None:
+        key = f"{item.stage}/{name}"
+        if key not in self.now:
+            self.now[key] = self._read(item, name)
+        return self.now[key]
+
+    def _read(self, item: InputFrom, name: str) -> str | None:
+        upstream = upstream_state(self.state.run, item)
+        if name == "*":
+            try:
+                return str(read_success(upstream)["commit"])
+            except NotReady:
+                return None
+        sentinel: dict[str, Any] | None = upstream.sentinel(name)
+        return str(sentinel["attempt"]["id"]) if sentinel else None
+
+
+def retire(state: StageState, units: Set[str]) -> int:
+    """Take back the sentinels of units that are to run again; returns how many there were. The old ones are kept in `retired/`."""
+    again = sorted(units & state.done_units())
+    if units:
+        state.success_path.unlink(missing_ok=True)
+    for unit in again:
+        sentinel = state.sentinel(unit)
+        if sentinel is None:
+            continue
+        target = state.folder / "retired" / f"{unit}@{sentinel['attempt']['id']}.json"
+        target.parent.mkdir(exist_ok=True)
+        os.rename(state.done_path(unit), target)
+        discard_slices(state, unit)
+    return len(again)

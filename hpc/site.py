@@ -1,0 +1,113 @@
+"""The site profile: what a cluster wants to be told, in one TOML; and the resources that one stage asks for.
+
+A profile is written once per cluster by its sysadmin; a run names it. Every field has a default that works on a plain Slurm.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class SiteError(Exception):
+    """A profile that cannot be used; the message says where and what is possible."""
+
+
+class Site(BaseModel):
+    """One cluster. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("default", description="shown in plans")
+    account: str | None = Field(None, description="--account")
+    partition: str | None = Field(None, description="--partition of CPU stages")
+    gpu_partition: str | None = Field(None, description="--partition of GPU stages; default: partition")
+    qos: str | None = Field(None, description="--qos")
+    constraint: str | None = Field(None, description="--constraint")
+    reservation: str | None = Field(None, description="--reservation")
+    gpu_request: str = Field("gpus-per-node", pattern="^(gpus-per-node|gres)$", description="how GPUs are asked for")
+    setup: tuple[str, ...] = Field((), description="shell lines before the worker: module load, conda activate ...")
+    python: str | None = Field(None, description="interpreter on compute nodes; default: the one that submits")
+    max_array_size: int = Field(1001, ge=2, description="Slurm's MaxArraySize (scontrol show config)")
+    max_tasks: int = Field(1000, ge=1, description="array elements of one stage at most; the site's submit limit")
+    throttle: int | None = Field(None, ge=1, description="array elements running at once (--array=...%N)")
+    node_cpus: int | None = Field(None, ge=1, description="cores of one node; a task may not ask for more")
+    node_mem_gb: float | None = Field(None, gt=0, description="memory of one node, GB")
+    max_time_min: int | None = Field(None, ge=1, description="longest time limit of the partition, minutes")
+    signal_s: int = Field(120, ge=10, description="warning before the time limit, seconds")
+    requeue: bool = Field(True, description="--requeue: preempted elements come back")
+    extra: dict[str, str | int | bool] = Field(default_factory=dict, description="further sbatch options, e.g. exclusive = true")
+
+
+class Resources(BaseModel):
+    """What one task of a stage asks for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpus: int = Field(4, ge=1, le=4096, description="cores of a task; one worker process each (GPU stages: shared by the GPUs)")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs of a task; one worker process each")
+    mem_gb: float = Field(2.0, gt=0, description="memory per worker process, GB")
+    task_minutes: int = Field(60, ge=1, description="how long a task should last, minutes; decides how many there are")
+    time_limit_min: int | None = Field(None, ge=1, description="Slurm time limit, minutes; default: 3 x task_minutes + 30")
+    nodes: int = Field(1, ge=1, description="nodes meant for this stage; dedup partitions = nodes x cpus")
+    max_tasks: int | None = Field(None, ge=1, description="array elements at most")
+
+    @property
+    def procs(self) -> int:
+        return self.gpus or self.cpus
+
+    @property
+    def time_min(self) -> int:
+        return self.time_limit_min or 3 * self.task_minutes + 30
+
+    @property
+    def task_mem_gb(self) -> float:
+        return self.mem_gb * self.procs
+
+
+def load_site(path: Path | None) -> Site:
+    """Read a profile; None gives the defaults. Raises `SiteError`."""
+    if path is None:
+        return Site()  # type: ignore[call-arg]  # every field has a default
+    try:
+        value: dict[str, Any] = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise SiteError(f"no site profile {path}; expected a TOML file. `ccpipe init` writes one to start from") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SiteError(f"{path} is not TOML: {error}") from None
+    try:
+        return Site.model_validate(value.get("site", value))
+    except ValidationError as error:
+        raise SiteError(f"{path}: " + describe(error, Site)) from None
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Validation errors in one line each, with the valid keys where one is unknown."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown key {where!r}; valid keys: {', '.join(sorted(model.model_fields))}")
+        else:
+            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def check_resources(what: str, resources: Resources, site: Site) -> str | None:
+    """Why a request can never be satisfied, or None."""
+    if site.node_cpus and resources.cpus > site.node_cpus:
+        return f"{what} asks for {resources.cpus} cpus; a node of site {site.name!r} has {site.node_cpus}. Set [resources.{what}] cpus"
+    if site.node_mem_gb and resources.task_mem_gb > site.node_mem_gb:
+        return (
+            f"{what} asks for {resources.task_mem_gb:g} GB ({resources.procs} processes x {resources.mem_gb:g}); "
+            f"a node of site {site.name!r} has {site.node_mem_gb:g}. Set [resources.{what}] cpus or mem_gb"
+        )
+    if site.max_time_min and resources.time_min > site.max_time_min:
+        return (
+            f"{what} asks for {resources.time_min} minutes; site {site.name!r} allows {site.max_time_min}. "
+            f"Set [resources.{what}] time_limit_min or task_minutes"
+        )
+    return None

@@ -1,0 +1,120 @@
+"""A task: one element of an array (or one local run). Starts one worker process per core or per GPU, and watches them.
+
+A worker that dies of a signal (out of memory, a crash in native code) is recorded as a failure of the unit it held and
+is started again. Asked to leave, the task asks its workers to commit their current slice and waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+from hpc.state import StageState
+from hpc.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, blame_killed
+
+log = logging.getLogger("hpc.task")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+POLL_S = 0.2
+MAX_RESTARTS = 20
+"""Workers restarted by one task before it gives up; each unit is parked long before."""
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+"""One process per core means one thread per process."""
+
+
+class StopFlag:
+    """Turns true on a stop signal. `install` replaces whatever handlers the launcher has set."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def install(self) -> StopFlag:
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+
+def stop_when_orphaned(flag: StopFlag) -> Callable[[], bool]:
+    """For a worker process: stop on a signal, and when the task that started us is gone."""
+    parent = os.getppid()
+    return lambda: bool(flag) or os.getppid() != parent
+
+
+@dataclass
+class Task:
+    """`command(w)` is the command line of worker `w`; `gpus` gives each worker its own device (empty: none)."""
+
+    state: StageState
+    command: Callable[[int], Sequence[str]]
+    procs: int
+    gpus: Sequence[str] = ()
+    on_tick: Callable[[], None] = lambda: None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    output: int | None = None
+
+    def run(self, stop: StopFlag) -> int:
+        """Exit code: EXIT_DONE, EXIT_LEFT or EXIT_STOPPED, the worst of the workers'."""
+        running = {worker: self._start(worker) for worker in range(self.procs)}
+        codes: list[int] = []
+        told = restarts = 0
+        while running:
+            time.sleep(POLL_S)
+            self.on_tick()
+            if stop and not told:
+                told = self._tell(running, stop)
+            for worker, process in list(running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del running[worker]
+                if code >= 0:
+                    codes.append(code)
+                    continue
+                self._blame(process, -code)
+                restarts += 1
+                if not stop and restarts <= MAX_RESTARTS:
+                    running[worker] = self._start(worker)
+                else:
+                    codes.append(EXIT_STOPPED if stop else EXIT_LEFT)
+        return max(codes, default=EXIT_DONE)
+
+    def _start(self, worker: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **ONE_THREAD, **self.environment}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[worker % len(self.gpus)]
+        return subprocess.Popen(
+            list(self.command(worker)), env=environment, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output
+        )
+
+    def _tell(self, running: Mapping[int, subprocess.Popen[bytes]], stop: StopFlag) -> int:
+        log.warning("%s: %d workers commit their current slice and leave", stop.signal.name if stop.signal else "stop", len(running))
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        return 1
+
+    def _blame(self, process: subprocess.Popen[bytes], number: int) -> None:
+        name = signal.Signals(number).name
+        units = blame_killed(self.state, socket.gethostname(), process.pid, f"worker killed by {name}")
+        log.error("worker %d killed by %s while working on %s", process.pid, name, ", ".join(units) or "nothing")
+
+
+def visible_gpus(env: Mapping[str, str] = os.environ) -> list[str]:
+    """Devices that the scheduler gave to this task."""
+    return [gpu for gpu in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu not in ("", "NoDevFiles", "-1")]
