@@ -1,0 +1,193 @@
+"""MinHash signatures of documents: equal positions of two signatures estimate the Jaccard similarity of their shingle sets.
+
+In: UTF-8 bytes and offsets. Out: uint64, shape (n_docs, n_hashes). Tokens and their normalisation are those of
+`ccpipe.tokens`; a shingle is `shingle` tokens in a row. A document of fewer tokens is one shingle, all its tokens; a
+document without any token is the hash of its raw bytes. So no document is left out, and two are alike only where their
+text is: "short" is never a cluster.
+
+The family is fast similarity sketching (Dahlgaard, Knudsen and Thorup, FOCS 2017, arXiv 1704.04370). Round r throws every
+shingle into one of the n_hashes positions with a value; a position keeps the smallest value of the first round in which
+anything fell into it; from round n_hashes on, round r fills position r - n_hashes alone, so that none stays empty. Each
+position is the minimum of one random order over all shingles, exactly as in MinHash (Broder 1997), so the share of equal
+positions is an unbiased estimate of Jaccard similarity, with at most MinHash's variance. A document of n shingles costs about
+max(n, k ln k) hashes instead of n k. Integer arithmetic only: every machine gives the same signature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ccpipe.kernels import kernel
+from ccpipe.tokens import hash_tokens
+
+N_HASHES = 128
+SHINGLE = 5
+"""Word 5-grams, as FineWeb (Penedo et al. 2024, section 3.4)."""
+
+SEED = 1
+"""Signatures of different seeds cannot be compared."""
+
+CHUNK_BYTES = 1 << 20
+"""Text worked on at once: its tokens and shingles stay in the cache."""
+
+MAX_REPEATED = 1 << 12
+"""A document of more shingles that leaves a position empty in the first round repeats itself: with 4,096 different shingles one
+of 128 positions stays empty once in 10^12 documents. Its repeats are removed before the next round."""
+
+SPLIT_STEP = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+"""Increment and finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's variant 13)."""
+
+SHINGLE_BASE = np.uint64(0xD1342543DE82EF95)
+"""Odd multiplier of the polynomial over token hashes (Steele and Vigna 2022, table of 64-bit LCG multipliers)."""
+
+
+FILLED = np.uint64(0)
+EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """`values`: uint64, shape (n_docs, n_hashes); `n_tokens`: int64, shape (n_docs,)."""
+
+    values: np.ndarray
+    n_tokens: np.ndarray
+
+
+@kernel
+def mix(value: np.uint64) -> np.uint64:
+    value = (value ^ (value >> np.uint64(30))) * MIX_1
+    value = (value ^ (value >> np.uint64(27))) * MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+@kernel
+def hash_bytes(data: np.ndarray, start: int, stop: int) -> np.uint64:
+    """Hash of raw bytes, for documents without tokens."""
+    value = SPLIT_STEP ^ np.uint64(stop - start)
+    for at in range(start, stop):
+        value = mix(value ^ np.uint64(data[at])) * SHINGLE_BASE
+    return mix(value)
+
+
+@kernel
+def write_shingles(tokens: np.ndarray, shingle: int) -> int:
+    """Replace token hashes by shingle hashes, in place; returns how many. Fewer tokens than `shingle` make one.
+
+    The hash of tokens t1..tn is the polynomial t1 B^(n-1) + ... + tn modulo 2^64; rolled along where n = shingle.
+    """
+    n = min(len(tokens), shingle)
+    value = np.uint64(0)
+    top = np.uint64(1)
+    for i in range(n):
+        value = value * SHINGLE_BASE + tokens[i]
+        top *= SHINGLE_BASE
+    if len(tokens) <= shingle:
+        # the number of tokens goes in, so that a short document never equals a shingle of a long one
+        tokens[0] = value + np.uint64(shingle - n) * SPLIT_STEP
+        return 1
+    for i in range(len(tokens) - n):
+        first = tokens[i]
+        tokens[i] = value
+        value = value * SHINGLE_BASE + tokens[i + n] - first * top
+    tokens[len(tokens) - n] = value
+    return len(tokens) - n + 1
+
+
+@kernel
+def remove_repeats(shingles: np.ndarray) -> int:
+    """Sort and keep one of each, in place; returns how many."""
+    shingles.sort()
+    n = 1
+    for i in range(1, len(shingles)):
+        if shingles[i] != shingles[n - 1]:
+            shingles[n] = shingles[i]
+            n += 1
+    return n
+
+
+@kernel
+def sketch(shingles: np.ndarray, seed: np.uint64, row: np.ndarray) -> None:
+    """Fill `row`, uint64, shape (n_hashes,), from shingle hashes, which are reordered where they repeat much."""
+    k, n = len(row), len(shingles)
+    # what a value must stay below to be taken: nothing gets into a position that an earlier round filled
+    limit = np.full(k, EMPTY, dtype=np.uint64)
+    row[:] = EMPTY
+    left = k
+    for number in range(2 * k):
+        salt = mix(seed + np.uint64(number + 1) * SPLIT_STEP)
+        if number < k:
+            for i in range(n):
+                value = mix(shingles[i] ^ salt)
+                # the position comes from the upper half of the bits, the order within it from the lower
+                position = np.int64(((value >> np.uint64(32)) * np.uint64(k)) >> np.uint64(32))
+                value = (value << np.uint64(32)) | (value >> np.uint64(32))
+                if value < limit[position]:
+                    limit[position] = value
+        elif limit[number - k] == EMPTY:
+            for i in range(n):
+                limit[number - k] = min(limit[number - k], mix(shingles[i] ^ salt))
+        for position in range(k):
+            if FILLED < limit[position] < EMPTY:
+                row[position] = limit[position]
+                limit[position] = FILLED
+                left -= 1
+        if left == 0:
+            return
+        if number == 0 and n > MAX_REPEATED:
+            n = remove_repeats(shingles)
+
+
+@kernel
+def _sign(
+    data: np.ndarray, offsets: np.ndarray, tokens: np.ndarray, ends: np.ndarray, shingle: int, seed: np.uint64, rows: np.ndarray
+) -> None:
+    alone = np.empty(1, dtype=np.uint64)
+    for doc in range(len(offsets) - 1):
+        first, last = ends[doc], ends[doc + 1]
+        if first == last:
+            alone[0] = hash_bytes(data, offsets[doc], offsets[doc + 1])
+            sketch(alone, seed, rows[doc])
+        else:
+            n = write_shingles(tokens[first:last], shingle)
+            sketch(tokens[first : first + n], seed, rows[doc])
+
+
+def sign(data: np.ndarray, offsets: np.ndarray, n_hashes: int = N_HASHES, shingle: int = SHINGLE, seed: int = SEED) -> Signatures:
+    """Signatures and token counts of a batch of documents.
+
+    data: uint8, UTF-8; offsets: int64, shape (n_docs + 1,), document i is data[offsets[i]:offsets[i + 1]]. Memory besides the
+    result: four bytes per byte of the largest document, and a few megabytes.
+    """
+    n_docs = len(offsets) - 1
+    values = np.empty((n_docs, n_hashes), dtype=np.uint64)
+    n_tokens = np.empty(n_docs, dtype=np.int64)
+    first = 0
+    while first < n_docs:
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK_BYTES, side="right")) - 1)
+        last = min(last, n_docs)
+        part = offsets[first : last + 1]
+        tokens, ends = hash_tokens(data, part)
+        _sign(data, part, tokens, ends, shingle, np.uint64(seed), values[first:last])
+        n_tokens[first:last] = np.diff(ends)
+        first = last
+    return Signatures(values, n_tokens)
+
+
+def signatures(data: np.ndarray, offsets: np.ndarray, n_hashes: int = N_HASHES, shingle: int = SHINGLE, seed: int = SEED) -> np.ndarray:
+    """Signatures of a batch of documents: uint64, shape (n_docs, n_hashes).
+
+    >>> text = b"The quick brown fox jumps over it." * 2
+    >>> one, two = signatures(np.frombuffer(text, np.uint8), np.array([0, 34, 68]))
+    >>> estimate_similarity(one, two)
+    1.0
+    """
+    return sign(data, offsets, n_hashes, shingle, seed).values
+
+
+def estimate_similarity(one: np.ndarray, two: np.ndarray) -> float:
+    """Estimated Jaccard similarity of two documents, 0..1: the share of equal positions. Standard error sqrt(J (1 - J) / n_hashes)."""
+    return float(np.mean(one == two))

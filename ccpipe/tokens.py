@@ -1,0 +1,222 @@
+"""Tokens of any script, found in UTF-8 bytes without Python objects.
+
+In: UTF-8 bytes and offsets (an Arrow large_string array's two buffers). Out: for every token its byte range, its 64-bit
+hash, or both. One token per character in scripts written without spaces, one per word elsewhere.
+
+What is a token
+- Scripts without spaces (line breaking classes ID and SA of Unicode Standard Annex 14: Han, kana, bopomofo, Yi, Tangut,
+  Thai, Lao, Khmer, Myanmar, Tai and Ahom, and also Javanese and Balinese): every character with the marks that follow it.
+- Elsewhere a word: a longest run of letters, digits and marks. Hangul is written with spaces, so Korean has words;
+  Tibetan separates syllables with tsheg, which is punctuation, so it has syllables. An apostrophe between two letters
+  does not end a word ("don't" is one).
+- Spaces, punctuation, symbols, controls and emoji are never part of a token.
+
+What the hash sees: single-character lower case, full-width ASCII as ASCII; apostrophes inside words, soft hyphens, joiners,
+variation selectors and tatweel are passed over. Digits stay themselves (pages made from one template with other figures are
+other pages). Not normalised: NFD against NFC, half-width kana, traditional against simplified Chinese.
+
+Deterministic on any machine and Python: character categories are those of Unicode 3.2, which Python carries unchanged for
+IDNA, with the later blocks that matter listed below; code points unknown to both are letters.
+
+Other modules call `hash_tokens` and `token_ranges` on batches; why not the kernels themselves, see `ccpipe.kernels`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+
+from ccpipe.kernels import kernel
+
+BREAK, WORD, CHAR, MARK, JOIN, IGNORE = range(6)
+"""Kinds of characters: ends a token; part of a word; a token by itself; belongs to the token before it; belongs to a word
+when letters are on both sides; passed over."""
+
+CHAR_BLOCKS = (
+    *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF)),  # Thai and Lao, Myanmar, Khmer
+    *((0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F)),  # Tai Le and New Tai Lue, Tai Tham, Balinese
+    *((0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029)),  # Han radicals, iteration marks and zero, Hangzhou numerals
+    *((0x3031, 0x3035), (0x3038, 0x303C), (0x3041, 0x312F)),  # kana repeat marks, more Han, kana and bopomofo
+    *((0x31A0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF)),  # bopomofo, Han strokes, Ainu kana; Han
+    *((0xA000, 0xA4CF), (0xA980, 0xA9DF), (0xA9E0, 0xA9FF)),  # Yi, Javanese, Myanmar
+    *((0xAA60, 0xAADF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),  # Myanmar and Tai Viet, compatibility Han, half-width kana
+)
+"""Blocks of the basic plane whose letters are tokens by themselves: first and last code point."""
+
+SYMBOL_BLOCKS = ((0x20A0, 0x20CF), (0x2190, 0x2BFF), (0x2E00, 0x2E7F), (0x32FF, 0x32FF), (0x4DC0, 0x4DFF), (0xFE10, 0xFE1F))
+"""Blocks that Unicode filled with symbols and punctuation after version 3.2."""
+
+HIGH_BLOCKS = (
+    *((0x11700, 0x117FF, CHAR), (0x16F00, 0x18DFF, CHAR), (0x1AF00, 0x1B1FF, CHAR)),  # Ahom; Tangut, Khitan; kana
+    *((0x1D000, 0x1D3FF, BREAK), (0x1F000, 0x1FBFF, BREAK)),  # musical and other notations; emoji, pictographs
+    *((0x20000, 0x3FFFF, CHAR), (0xE0000, 0xE0FFF, IGNORE), (0xF0000, 0x10FFFF, BREAK)),  # Han; tags, selectors; private
+)
+"""Kinds beyond the basic plane, in steps of 256 code points; everything else there is a letter."""
+
+IGNORED = (0x00AD, 0x0640, *range(0xFE00, 0xFE10))
+"""Soft hyphen, Arabic tatweel and variation selectors, besides the format characters (Cf)."""
+
+APOSTROPHES = (0x0027, 0x2019, 0xFF07)
+
+FNV_BASIS = np.uint64(0xCBF29CE484222325)
+FNV_PRIME = np.uint64(0x100000001B3)
+"""FNV-1a, 64 bits (RFC 9923), over code points."""
+
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+"""The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's variant 13)."""
+
+
+def build_table() -> np.ndarray:
+    """Character table, uint32, shape (65536 + 4352,): kind << 16 | folded code point, and beyond the basic plane one kind per 256."""
+    table = np.zeros(0x10000 + 0x1100, dtype=np.uint32)
+    for code in range(0x10000):
+        table[code] = _kind(code) << 16 | _fold(code)
+    table[0x10000:] = WORD << 16
+    for first, last, kind in HIGH_BLOCKS:
+        table[0x10000 + (first >> 8) : 0x10000 + (last >> 8) + 1] = kind << 16
+    return table
+
+
+def _kind(code: int) -> int:
+    category = unicodedata.ucd_3_2_0.category(chr(code))
+    if code in IGNORED:
+        return IGNORE
+    if code in APOSTROPHES:
+        return JOIN
+    if category in ("Mn", "Mc", "Me"):
+        return MARK
+    if any(first <= code <= last for first, last in CHAR_BLOCKS):
+        # Han radicals are symbols to Unicode; currency and other signs of these scripts stay symbols
+        letter = category[0] in "LN" or category == "Cn" or 0x2E80 <= code <= 0x2FDF
+        return CHAR if letter else BREAK
+    if any(first <= code <= last for first, last in SYMBOL_BLOCKS):
+        return BREAK
+    if category == "Cf":
+        return IGNORE
+    return WORD if category[0] in "LN" or category == "Cn" else BREAK
+
+
+def _fold(code: int) -> int:
+    if 0xFF01 <= code <= 0xFF5E:
+        code -= 0xFEE0
+    # case pairs of assigned characters never change (Unicode stability policy); later ones might still be missing here
+    lower = chr(code).lower() if unicodedata.ucd_3_2_0.category(chr(code)) != "Cn" else chr(code)
+    return ord(lower) if len(lower) == 1 and ord(lower) < 0x10000 else code
+
+
+CHARS = build_table()
+"""The character table that the kernels take as `chars`."""
+
+
+@kernel
+def mix(value: np.uint64) -> np.uint64:
+    """A bijection of 64-bit words whose every output bit depends on every input bit."""
+    value = (value ^ (value >> np.uint64(30))) * MIX_1
+    value = (value ^ (value >> np.uint64(27))) * MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+@kernel
+def scan_document(data: np.ndarray, start: int, stop: int, chars: np.ndarray, hashes: np.ndarray, ranges: np.ndarray) -> int:
+    """Tokens of data[start:stop]: returns how many, writes their hashes and byte ranges.
+
+    data: UTF-8, uint8; chars: `CHARS`; hashes: uint64, shape (room,); ranges: int64, shape (room, 2), [first, last) counted in
+    `data`. room >= (stop - start + 1) // 2; what is not wanted has length 0. Bytes that are no UTF-8 count as U+FFFD.
+    """
+    # one loop without helpers on purpose: with arrays passed to helpers at every character it ran six times slower
+    want_hashes, want_ranges = len(hashes) > 0, len(ranges) > 0
+    n, at, first, last = 0, start, start, start
+    inside, joined = BREAK, False
+    value = FNV_BASIS
+    while at < stop:
+        code, size = np.int64(data[at]), 1
+        if code >= 0x80:
+            left = stop - at
+            if 0xC2 <= code < 0xE0 and left >= 2:
+                code, size = (code & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F, 2
+            elif 0xE0 <= code < 0xF0 and left >= 3:
+                code = (code & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F
+                size = 3
+            elif 0xF0 <= code < 0xF5 and left >= 4:
+                code = (code & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
+                code = min(code | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F, np.int64(0x10FFFF))
+                size = 4
+            else:
+                code = np.int64(0xFFFD)
+        entry = np.int64(chars[code]) if code < 0x10000 else np.int64(chars[0x10000 + (code >> 8)])
+        kind = entry >> 16
+        folded = entry & 0xFFFF if code < 0x10000 else code
+        at += size
+        if (kind == WORD and inside == WORD) or (kind == MARK and inside != BREAK):
+            value = (value ^ np.uint64(folded)) * FNV_PRIME
+            last, joined = at, False
+        elif kind == IGNORE:
+            continue
+        elif kind == JOIN and inside == WORD and not joined:
+            joined = True
+        else:
+            if inside != BREAK:
+                if want_hashes:
+                    hashes[n] = mix(value)
+                if want_ranges:
+                    ranges[n, 0], ranges[n, 1] = first, last
+                n += 1
+            inside, joined = BREAK, False
+            if kind == WORD or kind == MARK or kind == CHAR:  # noqa: SIM109 - a tuple is searched, not unrolled
+                inside = CHAR if kind == CHAR else WORD
+                value = (FNV_BASIS ^ np.uint64(folded)) * FNV_PRIME
+                first, last = at - size, at
+    if inside != BREAK:
+        if want_hashes:
+            hashes[n] = mix(value)
+        if want_ranges:
+            ranges[n, 0], ranges[n, 1] = first, last
+        n += 1
+    return n
+
+
+@kernel
+def _scan(data: np.ndarray, offsets: np.ndarray, chars: np.ndarray, hashes: np.ndarray, ranges: np.ndarray, ends: np.ndarray) -> None:
+    n = 0
+    for doc in range(len(offsets) - 1):
+        n += scan_document(data, offsets[doc], offsets[doc + 1], chars, hashes[n:], ranges[n:])
+        ends[doc + 1] = n
+
+
+NO_HASHES = np.empty(0, dtype=np.uint64)
+NO_RANGES = np.empty((0, 2), dtype=np.int64)
+
+
+def hash_tokens(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of all tokens, uint64, shape (n_tokens,), and int64 `ends`, shape (n_docs + 1,): document i has hashes[ends[i]:ends[i + 1]].
+
+    data: uint8, UTF-8; offsets: int64, shape (n_docs + 1,), document i is data[offsets[i]:offsets[i + 1]].
+
+    >>> hashes, ends = hash_tokens(np.frombuffer("Don’t 中文 DON'T".encode(), np.uint8), np.array([0, 14, 20]))
+    >>> ends.tolist(), bool(hashes[0] == hashes[3])
+    ([0, 3, 4], True)
+    """
+    hashes = np.empty(_room(offsets), dtype=np.uint64)
+    ends = np.zeros(len(offsets), dtype=np.int64)
+    _scan(data, offsets, CHARS, hashes, NO_RANGES, ends)
+    return hashes[: ends[-1]], ends
+
+
+def token_ranges(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Byte ranges of all tokens, int64, shape (n_tokens, 2), and `ends` as in `hash_tokens`.
+
+    >>> ranges, ends = token_ranges(np.frombuffer("It’s 中文!".encode(), np.uint8), np.array([0, 14]))
+    >>> ranges.tolist(), ends.tolist()
+    ([[0, 6], [7, 10], [10, 13]], [0, 3])
+    """
+    ranges = np.empty((_room(offsets), 2), dtype=np.int64)
+    ends = np.zeros(len(offsets), dtype=np.int64)
+    _scan(data, offsets, CHARS, NO_HASHES, ranges, ends)
+    return ranges[: ends[-1]], ends
+
+
+def _room(offsets: np.ndarray) -> int:
+    """Tokens that can be in this much text: a word needs a byte and a separator, a character of the other scripts three bytes."""
+    return (int(offsets[-1]) - int(offsets[0])) // 2 + len(offsets)
