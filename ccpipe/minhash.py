@@ -29,7 +29,7 @@ SHINGLE = 5
 SEED = 1
 """Signatures of different seeds cannot be compared."""
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 """Text worked on at once: its tokens and shingles stay in the cache."""
 
 MAX_REPEATED = 1 << 12
@@ -130,10 +130,10 @@ def sketch(shingles: np.ndarray, seed: np.uint64, row: np.ndarray) -> None:
         elif limit[number - k] == EMPTY:
             for i in range(n):
                 limit[number - k] = min(limit[number - k], mix(shingles[i] ^ salt))
-        for position in range(k):
-            if FILLED < limit[position] < EMPTY:
-                row[position] = limit[position]
-                limit[position] = FILLED
+        for i in range(k):
+            if FILLED < limit[i] < EMPTY:
+                row[i] = limit[i]
+                limit[i] = FILLED
                 left -= 1
         if left == 0:
             return

@@ -1,0 +1,60 @@
+"""The `sig` stage: one MinHash signature for every document of a shard.
+
+In: `wet` and, of `base`, the columns `wet_offset` and `wet_length`. Out: `sig`, a .npy file, uint64, shape
+(n_docs, n_hashes), row i for document i, readable with `numpy.load(path, mmap_mode="r")`. Every document is signed, so
+that signatures serve any later choice of documents; `where` belongs to the stages that read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from ccpipe.annotate import text_buffers
+from ccpipe.counts import Counts
+from ccpipe.meta import read_columns
+from ccpipe.minhash import N_HASHES, SEED, SHINGLE, sign
+from ccpipe.stage import Inputs, Outputs, Stage, StageConfig, Unit, tuning
+from ccpipe.wet import read_texts
+
+
+class Sign(Stage):
+    class Config(StageConfig):
+        n_hashes: int = Field(N_HASHES, description="positions of a signature; 8 bytes each on disk", ge=1, le=65_536)
+        shingle: int = Field(SHINGLE, description="tokens in a row that are compared as one", ge=1, le=1000)
+        seed: int = Field(SEED, description="signatures of different seeds cannot be compared", ge=0, lt=1 << 63)
+        batch_bytes: int = tuning(8 << 20, "compressed text read per batch, bytes", ge=1)
+
+        @field_validator("where")
+        @classmethod
+        def _no_where(cls, value: str | None) -> None:
+            if value is not None:
+                raise ValueError(f"where = {value!r}: sig signs every document; put this predicate into the dedup table")
+
+    def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
+        places = read_columns([inputs["base"][0]], ["wet_offset", "wet_length"])
+        counts = Counts()
+        with out["sig"].open("wb") as file:
+            shape = (len(places), self.config.n_hashes)
+            np.lib.format.write_array_header_1_0(file, {"descr": "<u8", "fortran_order": False, "shape": shape})
+            for batch in self._batches(places):
+                text = read_texts(inputs["wet"][0], batch.column("wet_offset").to_numpy(), batch.column("wet_length").to_numpy())
+                signed = sign(*text_buffers(text), self.config.n_hashes, self.config.shingle, self.config.seed)
+                file.write(np.ascontiguousarray(signed.values, dtype="<u8").data)
+                counts.keep(len(text))
+                counts.extra["tokens"] += int(signed.n_tokens.sum())
+                counts.extra["shorter_than_shingle"] += int((signed.n_tokens < self.config.shingle).sum())
+                counts.extra["without_tokens"] += int((signed.n_tokens == 0).sum())
+        return counts
+
+    def _batches(self, places: pa.Table) -> Iterator[pa.Table]:
+        """Consecutive rows of about `batch_bytes` compressed text."""
+        lengths = places.column("wet_length").to_numpy().astype(np.int64)
+        number = (np.cumsum(lengths) - lengths) // self.config.batch_bytes
+        starts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(places)]
+        for first, last in zip(starts, starts[1:], strict=False):
+            if last > first:
+                yield places.slice(first, last - first)
