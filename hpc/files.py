@@ -75,8 +75,13 @@ def publish_once(path: Path, value: Any) -> bool:
 
     `link()` either makes the name or fails, on every POSIX filesystem and over NFS; a reader never sees half a file.
     """
+    return publish_text_once(path, to_json(value).decode())
+
+
+def publish_text_once(path: Path, text: str) -> bool:
+    """`publish_once` for a text file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _write_beside(path, to_json(value))
+    beside = _write_beside(path, text.encode())
     try:
         os.link(beside, path)
     except FileExistsError:
@@ -89,8 +94,13 @@ def publish_once(path: Path, value: Any) -> bool:
 
 def replace_json(path: Path, value: Any) -> None:
     """Publish JSON, taking the place of an older file of this name in one step."""
+    replace_text(path, to_json(value).decode())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_json` for a text file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _write_beside(path, to_json(value))
+    beside = _write_beside(path, text.encode())
     try:
         os.rename(beside, path)
     except BaseException:

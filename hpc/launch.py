@@ -4,6 +4,7 @@ that comes back after a requeue works on the list it was started with, whatever 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from hpc.state import StageState
 
 @dataclass(frozen=True)
 class Launch:
-    """`units` in order of work (largest first); `tasks` array elements of `procs` processes each."""
+    """`units` in order of work (largest first); `tasks` array elements of `procs` processes each.
+
+    `work` is what the stage's own code wants to know: its class, and its config with paths and tuning.
+    """
 
     id: str
     stage: str
@@ -23,15 +27,18 @@ class Launch:
     procs: int
     created: str
     requested: dict[str, Any]
+    work: dict[str, Any]
 
 
-def new_launch(state: StageState, units: Sequence[str], tasks: int, procs: int, requested: dict[str, Any], launch_id: str) -> Launch:
+def save_launch(state: StageState, launch: Launch) -> Launch:
     """Publish a launch, or read the one that has this id already (elements of a plain sbatch array race for it)."""
-    created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    launch = Launch(launch_id, state.stage, tuple(units), tasks, procs, created, requested)
-    if publish_once(state.launch_path(launch_id), asdict(launch)):
+    if publish_once(state.launch_path(launch.id), asdict(launch)):
         return launch
-    return load_launch(state, launch_id)
+    return load_launch(state, launch.id)
+
+
+def timestamp() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def load_launch(state: StageState, launch_id: str) -> Launch:
@@ -41,8 +48,6 @@ def load_launch(state: StageState, launch_id: str) -> Launch:
 
 def launch_name(kind: str) -> str:
     """A readable id: `local-20240131-235959-7f3a`."""
-    import uuid
-
     return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
 
 

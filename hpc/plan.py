@@ -44,7 +44,7 @@ class InputFrom:
 
 @dataclass(frozen=True)
 class Plan:
-    """`outputs`: dataset -> path below the run folder, with `{unit}` in it. `work`: whatever the stage's own code wants to know."""
+    """`identity` is what the fingerprint is made of. `outputs`: dataset -> path below the run folder, with `{unit}` in it."""
 
     stage: str
     fingerprint: str
@@ -52,7 +52,6 @@ class Plan:
     units: tuple[PlannedUnit, ...]
     inputs: tuple[InputFrom, ...]
     outputs: Mapping[str, str]
-    work: Mapping[str, Any]
 
     @property
     def fp12(self) -> str:

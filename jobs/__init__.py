@@ -1,1 +1,1 @@
-"""x"""
+"""Binds hpc and ccpipe: one standalone entrypoint per stage, the stage table, the config, the command line."""

@@ -1,0 +1,43 @@
+"""The binding: what hpc's worker asks of a stage, answered by a ccpipe stage class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ccpipe.stage import SlicedStage, Stage, Unit
+from hpc.commit import Counts
+from hpc.inputs import Files
+from hpc.plan import PlannedUnit
+from jobs.loading import import_stage
+
+
+class StageWork:
+    """A ccpipe stage, built from what a launch says of it."""
+
+    def __init__(self, work: Mapping[str, Any]) -> None:
+        stage_class = import_stage(work["use"], Path(work["base_dir"]))
+        config = stage_class.Config.model_validate(work["config"], context={"base_dir": work["base_dir"]})
+        self.stage: Stage = stage_class(work["stage"], config)
+        self.sliced = isinstance(self.stage, SlicedStage)
+
+    def load(self) -> None:
+        self.stage.load()
+
+    def run(self, unit: PlannedUnit, inputs: Files, out: Mapping[str, Path]) -> Counts:
+        return self.stage.run(as_unit(unit), inputs, out).to_dict()
+
+    def slice(self, unit: PlannedUnit, inputs: Files, folder: Path, cursor: Any) -> tuple[Counts, Any]:
+        assert isinstance(self.stage, SlicedStage)
+        counts, following = self.stage.slice(as_unit(unit), inputs, folder, cursor)
+        return counts.to_dict(), following
+
+    def join(self, unit: PlannedUnit, inputs: Files, slices: Sequence[Path], out: Mapping[str, Path]) -> None:
+        assert isinstance(self.stage, SlicedStage)
+        self.stage.join(as_unit(unit), inputs, slices, out)
+
+
+def as_unit(unit: PlannedUnit) -> Unit:
+    """A planned unit in ccpipe's words: member ids are shard numbers."""
+    return Unit(unit.id, unit.index, tuple(int(member) for member in unit.members), unit.detail)

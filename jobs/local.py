@@ -1,0 +1,96 @@
+"""The local executor: the stages of a flow one after the other on this machine, no scheduler."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hpc.gate import GateReport, run_gate
+from hpc.launch import Launch, launch_name, save_launch, timestamp
+from hpc.pending import pending_units, retire
+from hpc.task import StopFlag, Task, visible_gpus
+from jobs.planning import FlowPlan, StagePlan
+from jobs.work import run_in_process, worker_command
+
+
+@dataclass
+class LocalRun:
+    """`procs`: worker processes, None for the cores of this machine within the stage's cpus."""
+
+    flow: FlowPlan
+    procs: int | None
+    in_process: bool
+    console: Console
+
+    def run(self, stages: Iterable[StagePlan], stop: StopFlag) -> bool:
+        """Run stages in order; False when one stays incomplete, which is said on the console."""
+        for stage in stages:
+            report = self._stage(stage, stop)
+            if stop:
+                self.console.print(f"stopped by {stop.signal.name if stop.signal else 'a signal'}; run the same command again to go on")
+                return False
+            if not report.complete:
+                self.console.print(report.text(), style="red", highlight=False)
+                self.console.print(f"to try again: ccpipe retry --config {self.flow.config.path} --stage {stage.name}")
+                return False
+        return True
+
+    def _stage(self, stage: StagePlan, stop: StopFlag) -> GateReport:
+        todo = pending_units(stage.state, {})
+        total = len(stage.plan.units)
+        if not todo:
+            self.console.print(f"[dim]{stage.name:<20} complete, {total} of {total} units committed; nothing to do[/dim]")
+            return run_gate(stage.state)
+        self.console.print(f"{stage.name:<20} {len(todo)} of {total} units to do ({next(iter(todo.values()))})", highlight=False)
+        retire(stage.state, todo.keys())
+        launch = self._launch(stage, [unit for unit in stage.plan.largest_first if unit in todo])
+        if self.in_process:
+            run_in_process(stage.state, launch, stop)
+        else:
+            self._processes(stage, launch, stop)
+        return run_gate(stage.state)
+
+    def _launch(self, stage: StagePlan, units: list[str]) -> Launch:
+        wanted = self.procs or min(stage.resources.procs, os.cpu_count() or 1)
+        procs = max(1, min(wanted, len(units)))
+        name, work = launch_name("local"), stage.work(self.flow.config.folder)
+        return save_launch(stage.state, Launch(name, stage.name, tuple(units), 1, procs, timestamp(), stage.resources.model_dump(), work))
+
+    def _processes(self, stage: StagePlan, launch: Launch, stop: StopFlag) -> None:
+        log = stage.state.logs / f"{launch.id}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        args = argparse.Namespace(run=self.flow.run, stage=stage.name, task=0, tasks=1)
+        gpus = visible_gpus() if stage.resources.gpus else []
+        with log.open("ab") as output, _progress(self.console) as progress:
+            bar = progress.add_task(stage.name, total=len(launch.units))
+            units, last = set(launch.units), 0.0
+
+            def tick() -> None:
+                nonlocal last
+                if time.monotonic() - last > 0.5:
+                    progress.update(bar, completed=len(stage.state.done_units() & units))
+                    last = time.monotonic()
+
+            task = Task(
+                stage.state,
+                lambda w: worker_command(args, stage.state, launch, w, launch.procs),
+                launch.procs,
+                gpus,
+                tick,
+                {"CCPIPE_LOG": str(log)},
+                output.fileno(),
+            )
+            task.run(stop)
+            last = 0.0
+            tick()
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("  {task.description:<18}"), BarColumn(), MofNCompleteColumn(), TextColumn("units"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,189 @@
+"""The stage table: every stage, what one unit of it is, which files it reads and writes, what it is expected to cost.
+
+Columns are not listed here: a stage class says which it needs and which it writes, and the `where` of the config names
+more. The order of stages follows from all of that; it is never wired by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """`units`: shard, group (of shards), partition (of band keys) or all. `reads`: dataset -> "members" (the unit's own
+    shards) or "all" (every unit of the stage that writes it). `columns`: the same, for the column groups that the class
+    and the config name; None: the stage reads no columns. `writes`: dataset -> path below the run folder.
+    `s_per_gb`: expected core-seconds (GPU-seconds) for one GB of input WARC; measured figures replace it.
+    """
+
+    stage: str
+    about: str
+    use: str | None
+    units: str
+    reads: dict[str, str]
+    writes: dict[str, str]
+    s_per_gb: float
+    columns: str | None = "members"
+
+
+ANNOTATOR = Row(
+    "annotator",
+    "new columns from the text: your own class",
+    None,
+    "shard",
+    {"wet": "members", "base": "members"},
+    {"meta/{stage}": "meta/{stage}/{fp}/{unit}.parquet"},
+    60.0,
+)
+"""The row of a stage that the table does not name: a user's annotator, or one member of `classify`."""
+
+
+def _annotator(stage: str, about: str, use: str | None, s_per_gb: float) -> Row:
+    return Row(stage, about, use, ANNOTATOR.units, ANNOTATOR.reads, ANNOTATOR.writes, s_per_gb)
+
+
+TABLE: tuple[Row, ...] = (
+    Row(
+        "extract",
+        "WARC -> URL filter -> main text -> WET and meta/base",
+        "ccpipe.extract:Extract",
+        "shard",
+        {},
+        {"wet": "wet/{fp}/{unit}.warc.wet.gz", "base": "meta/base/{fp}/{unit}.parquet"},
+        300.0,
+        columns=None,
+    ),
+    Row(
+        "sig",
+        "128 64-bit MinHashes per document",
+        "ccpipe.sig:Sign",
+        "shard",
+        {"wet": "members", "base": "members"},
+        {"sig": "sig/{fp}/{unit}.npy"},
+        15.0,
+    ),
+    _annotator("lid", "language, top 3 labels (fastText)", "ccpipe.lid:FastTextLid", 15.0),
+    _annotator("quality", "document and line rules", "ccpipe.quality:CcCleanerRules", 10.0),
+    _annotator("perplexity", "SentencePiece + KenLM", "ccpipe.perplexity:KenLmPerplexity", 30.0),
+    _annotator("classify", "quality classifiers, one stage each: [stage.classify.NAME]", None, 600.0),
+    Row(
+        "dedup.route",
+        "band keys of a shard group, sorted by partition",
+        "ccpipe.dedup.route:Route",
+        "group",
+        {"sig": "members", "base": "members"},
+        {"route": "dedup/route/{fp}/{unit}.route"},
+        1.0,
+    ),
+    Row(
+        "dedup.match",
+        "equal keys of one partition -> links to the smallest id",
+        "ccpipe.dedup.match:Match",
+        "partition",
+        {"route": "all"},
+        {"links": "dedup/links/{fp}/{unit}.links"},
+        1.0,
+        columns=None,
+    ),
+    Row(
+        "dedup.cluster",
+        "links -> clusters",
+        "ccpipe.dedup.cluster:Cluster",
+        "all",
+        {"links": "all"},
+        {"clusters": "dedup/clusters/{fp}/clusters"},
+        0.5,
+        columns=None,
+    ),
+    Row(
+        "dedup.mark",
+        "cluster id, size, keep, duplicate of",
+        "ccpipe.dedup.mark:Mark",
+        "shard",
+        {"base": "members", "sig": "all", "clusters": "all"},
+        {"meta/dedup": "meta/dedup/{fp}/{unit}.parquet"},
+        1.0,
+    ),
+    Row(
+        "bucket.cuts",
+        "exact global quantiles of the scores",
+        "ccpipe.bucket:Cuts",
+        "all",
+        {"base": "all"},
+        {"cuts": "bucket/{fp}/cuts.json"},
+        0.2,
+        columns="all",
+    ),
+    Row(
+        "bucket.assign",
+        "buckets 0..19 per classifier, and their maximum",
+        "ccpipe.bucket:Assign",
+        "shard",
+        {"base": "members", "cuts": "all"},
+        {"meta/bucket": "meta/bucket/{fp}/{unit}.parquet"},
+        0.2,
+    ),
+    Row(
+        "select",
+        "the SQL predicate that decides what is exported",
+        "ccpipe.select:Select",
+        "shard",
+        {"base": "members"},
+        {"meta/select": "meta/select/{fp}/{unit}.parquet"},
+        0.2,
+    ),
+    Row(
+        "export.shards",
+        "selected documents -> JSONL.zst and token files",
+        "ccpipe.export:ExportShards",
+        "shard",
+        {"wet": "members", "base": "members"},
+        {
+            "jsonl": "export/shards/{fp}/{unit}.jsonl.zst",
+            "tokens": "export/shards/{fp}/{unit}.bin",
+            "index": "export/shards/{fp}/{unit}.idx",
+            "stats": "export/shards/{fp}/{unit}.json",
+        },
+        60.0,
+    ),
+    Row(
+        "export.manifest",
+        "token counts and the list of files",
+        "ccpipe.export:ExportManifest",
+        "all",
+        {"stats": "all", "index": "all"},
+        {"manifest": "export/manifest/{fp}/manifest.json"},
+        0.1,
+        columns=None,
+    ),
+)
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    family: tuple(row.stage for row in TABLE if row.stage.startswith(f"{family}.")) for family in ("dedup", "bucket", "export")
+}
+"""Stages that share one config table and are asked for together: `make stage=dedup`."""
+
+OPEN_FAMILY = "classify"
+"""The family whose members the config names: `[stage.classify.NAME]`, each with its own `use`."""
+
+ROWS: dict[str, Row] = {row.stage: row for row in TABLE}
+
+SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(row.stage.partition(".")[0] for row in TABLE))
+"""Names of the config's stage tables, in the order of the usual flow."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A stage of a flow: its row with the stage's own name filled in."""
+
+    name: str
+    row: Row
+    writes: dict[str, str] = field(default_factory=dict)
+
+
+def named(name: str) -> Named:
+    """The row for a stage name: its own, or the annotator's for `classify.NAME` and the user's stages."""
+    row = ROWS.get(name) or (ROWS[OPEN_FAMILY] if name.startswith(f"{OPEN_FAMILY}.") else ANNOTATOR)
+    writes = {dataset.replace("{stage}", name): template.replace("{stage}", name) for dataset, template in row.writes.items()}
+    return Named(name, row, writes)

@@ -1,0 +1,112 @@
+"""The worker's entrypoint: `work` starts one process per core (or GPU) of a task, each of which is `work --worker W`.
+
+The same command is started by submitit, by the plain sbatch templates and by the local executor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpc.attempt import scheduler_job
+from hpc.files import read_json
+from hpc.launch import Launch, launch_name, load_launch, save_launch, start_order, timestamp
+from hpc.state import StageState
+from hpc.task import StopFlag, Task, stop_when_orphaned, visible_gpus
+from hpc.worker import Worker
+from jobs.binding import StageWork
+
+log = logging.getLogger("jobs.work")
+
+LOG_LINE_S = 60.0
+"""A task says in its log where the stage stands, this often."""
+
+
+def setup_logging(prefix: str = "") -> None:
+    logging.basicConfig(
+        level=os.environ.get("CCPIPE_LOG_LEVEL", "INFO"), format=f"%(asctime)s {prefix}%(levelname)s %(message)s", stream=sys.stderr
+    )
+
+
+def stage_entry(run: Path, stage: str) -> dict[str, Any]:
+    """What flow.json says of a stage. Raises `SystemExit` with the stages on offer."""
+    try:
+        flow = read_json(run / "flow.json")
+    except FileNotFoundError:
+        raise SystemExit(f"{run} is not a run directory (no flow.json); run `ccpipe plan` first") from None
+    for entry in flow["stages"]:
+        if entry["stage"] == stage:
+            return dict(entry)
+    raise SystemExit(f"no stage {stage!r} in {run}; stages: {', '.join(entry['stage'] for entry in flow['stages'])}")
+
+
+def find_launch(run: Path, stage: str, launch_id: str | None, tasks: int, procs: int) -> tuple[StageState, Launch]:
+    """The launch to work on. A plain sbatch array has none yet: its first element writes it, under the array job's number."""
+    if launch_id and "/" in launch_id:
+        fp12, launch_id = launch_id.split("/")
+        state = StageState(run, stage, fp12)
+        return state, load_launch(state, launch_id)
+    entry = stage_entry(run, stage)
+    state = StageState(run, stage, entry["fp12"])
+    job = scheduler_job().partition("_")[0]
+    name = launch_id or (f"sbatch-{job}" if job else launch_name("by-hand"))
+    units = tuple(unit for unit in state.plan.largest_first if unit not in state.done_units())
+    return state, save_launch(state, Launch(name, stage, units, tasks, procs, timestamp(), entry["resources"], entry["work"]))
+
+
+def run_work(args: argparse.Namespace) -> int:
+    """`work` without --worker: a task; with it: one worker process."""
+    procs = args.procs or int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or os.cpu_count() or 1
+    state, launch = find_launch(args.run.absolute(), args.stage, args.launch, args.tasks, procs)
+    if args.worker is not None:
+        return _worker(args, state, launch)
+    setup_logging()
+    stop = StopFlag().install()
+    gpus = visible_gpus() if launch.requested.get("gpus") else []
+    if launch.requested.get("gpus"):
+        procs = len(gpus) or procs
+    log.info("%s: task %d of %d, %d processes, launch %s", args.stage, args.task, args.tasks, procs, launch.id)
+    task = Task(state, lambda w: worker_command(args, state, launch, w, procs), procs, gpus, _progress_lines(state, launch))
+    return task.run(stop)
+
+
+def worker_command(args: argparse.Namespace, state: StageState, launch: Launch, worker: int, procs: int) -> list[str]:
+    """Command line of one worker process."""
+    return [
+        *(sys.executable, "-m", "jobs.cli", "work", "--run", str(args.run), "--stage", args.stage),
+        *("--launch", f"{state.fp12}/{launch.id}", "--task", str(args.task), "--tasks", str(args.tasks)),
+        *("--procs", str(procs), "--worker", str(worker)),
+    ]
+
+
+def _worker(args: argparse.Namespace, state: StageState, launch: Launch) -> int:
+    setup_logging(f"[{args.task}.{args.worker}] ")
+    stop = stop_when_orphaned(StopFlag().install())
+    number, of = args.task + args.tasks * args.worker, args.tasks * args.procs
+    worker = Worker(state, StageWork(launch.work), start_order(launch.units, number, of), stop, launch.requested)
+    return worker.run().exit_code
+
+
+def _progress_lines(state: StageState, launch: Launch) -> Any:
+    """A function that now and then logs how much of the launch is committed."""
+    last = time.monotonic()
+
+    def tick() -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_LINE_S:
+            last = time.monotonic()
+            done = state.done_units()
+            log.info("%s: %d of %d units committed", state.stage, sum(unit in done for unit in launch.units), len(launch.units))
+
+    return tick
+
+
+def run_in_process(state: StageState, launch: Launch, stop: StopFlag, units: Sequence[str] | None = None) -> int:
+    """Work through a launch in this very process: for debuggers and profilers."""
+    return Worker(state, StageWork(launch.work), list(units or launch.units), stop, launch.requested).run().exit_code
