@@ -47,6 +47,15 @@ FURNITURE = {
         "分享到：微博 朋友圈 复制链接",
         "版权所有 © 2024 未经授权不得转载 联系我们",
     ),
+    "zh-Hant": Furniture(
+        ("首頁", "欄目", "彙整", "關於我們", "登入"),
+        "本網站使用 Cookie 以改善瀏覽體驗。接受 設定",
+        "延伸閱讀",
+        "網友留言",
+        ("學到了，謝謝分享。", "頭香！", "第二點不太同意。"),
+        "分享到：郵件 列印 複製連結",
+        "版權所有 © 2024 未經授權不得轉載 聯絡我們",
+    ),
     "de": Furniture(
         ("Startseite", "Über uns", "Archiv", "Kontakt", "Anmelden"),
         "Wir verwenden Cookies. Alle akzeptieren | Einstellungen",
@@ -80,12 +89,18 @@ def blocks_html(body: Iterable[tuple[str, str]]) -> str:
 def render(text: Text, template: str, seed: str, head: str = '<meta charset="utf-8">') -> str:
     """The document in one of `TEMPLATES`. `head` declares the charset, or is empty."""
     rng = random.Random(f"template/{template}/{seed}")
-    return TEMPLATES[template](text, FURNITURE[text.lang], rng, head)
+    return TEMPLATES[template](text, FURNITURE[_locale(text)], rng, head)
+
+
+def _locale(text: Text) -> str:
+    return "zh-Hant" if text.is_traditional else text.lang
 
 
 def _page(text: Text, head: str, body: str) -> str:
     lang = "zh-Hant" if text.is_traditional else text.lang
-    return f'<!DOCTYPE html>\n<html lang="{lang}">\n<head>{head}<title>{escape(text.title)}</title></head>\n<body>\n{body}\n</body>\n</html>\n'
+    return (
+        f'<!DOCTYPE html>\n<html lang="{lang}">\n<head>{head}<title>{escape(text.title)}</title></head>\n<body>\n{body}\n</body>\n</html>\n'
+    )
 
 
 def _links(words: Sequence[str]) -> str:
@@ -93,8 +108,8 @@ def _links(words: Sequence[str]) -> str:
 
 
 def _related(text: Text, rng: random.Random, n: int = 5) -> str:
-    others = [other.title for other in load_texts(text.lang) if other.id != text.id]
-    return _links(rng.sample(others, n))
+    others = [other.title for other in load_texts(text.lang) if other.id != text.id and _locale(other) == _locale(text)]
+    return _links(rng.sample(others, min(n, len(others))))
 
 
 def _remarks(words: Furniture, rng: random.Random) -> str:
