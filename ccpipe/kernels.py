@@ -1,7 +1,8 @@
 """The decorator of compiled functions: numba, cached on disk, without the interpreter lock, types kept for the checker.
 
 numba's cache looks at the file of the compiled function alone: a kernel that calls a kernel of another file is not
-recompiled when that other file changes. So kernels call only kernels of their own file; files talk in arrays.
+recompiled when that other file changes. So kernels call only kernels of their own file and `mix`, whose values are part of
+the formats on disk and never change; files talk in arrays.
 No `parallel=True`: the worker runs one process per core. No `fastmath`: results are equal on every machine.
 """
 
@@ -10,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
+
+STEP = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+"""Increment and finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's variant 13)."""
+
+BASE = np.uint64(0xD1342543DE82EF95)
+"""Odd multiplier of polynomials modulo 2^64 (from Steele and Vigna 2022, multipliers of 64-bit congruential generators)."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,3 +40,15 @@ def kernel(function: Function) -> Function:
 def _has_file(function: Callable[..., Any]) -> bool:
     """Functions typed into a prompt cannot be cached."""
     return not function.__code__.co_filename.startswith("<")
+
+
+@kernel
+def mix(value: np.uint64) -> np.uint64:
+    """A bijection of 64-bit words whose every output bit depends on every input bit.
+
+    >>> hex(mix(np.uint64(0) + STEP))  # the first output of SplitMix64 with seed 0
+    '0xe220a8397b1dcdaf'
+    """
+    value = (value ^ (value >> np.uint64(30))) * MIX_1
+    value = (value ^ (value >> np.uint64(27))) * MIX_2
+    return value ^ (value >> np.uint64(31))

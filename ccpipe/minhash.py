@@ -9,8 +9,8 @@ The family is fast similarity sketching (Dahlgaard, Knudsen and Thorup, FOCS 201
 shingle into one of the n_hashes positions with a value; a position keeps the smallest value of the first round in which
 anything fell into it; from round n_hashes on, round r fills position r - n_hashes alone, so that none stays empty. Each
 position is the minimum of one random order over all shingles, exactly as in MinHash (Broder 1997), so the share of equal
-positions is an unbiased estimate of Jaccard similarity, with at most MinHash's variance. A document of n shingles costs about
-max(n, k ln k) hashes instead of n k. Integer arithmetic only: every machine gives the same signature.
+positions is an unbiased estimate of Jaccard similarity, concentrated like that of independent MinHashes. A document of n
+shingles costs about max(n, k ln k) hashes instead of n k. Integer arithmetic only: every machine gives the same signature.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccpipe.kernels import kernel
+from ccpipe.kernels import BASE, STEP, kernel, mix
 from ccpipe.tokens import hash_tokens
 
 N_HASHES = 128
 SHINGLE = 5
-"""Word 5-grams, as FineWeb (Penedo et al. 2024, section 3.4)."""
+"""Word 5-grams, as FineWeb (Penedo et al. 2024)."""
 
 SEED = 1
 """Signatures of different seeds cannot be compared."""
@@ -35,15 +35,6 @@ CHUNK_BYTES = 1 << 18
 MAX_REPEATED = 1 << 12
 """A document of more shingles that leaves a position empty in the first round repeats itself: with 4,096 different shingles one
 of 128 positions stays empty once in 10^12 documents. Its repeats are removed before the next round."""
-
-SPLIT_STEP = np.uint64(0x9E3779B97F4A7C15)
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-MIX_2 = np.uint64(0x94D049BB133111EB)
-"""Increment and finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's variant 13)."""
-
-SHINGLE_BASE = np.uint64(0xD1342543DE82EF95)
-"""Odd multiplier of the polynomial over token hashes (Steele and Vigna 2022, table of 64-bit LCG multipliers)."""
-
 
 FILLED = np.uint64(0)
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -58,18 +49,11 @@ class Signatures:
 
 
 @kernel
-def mix(value: np.uint64) -> np.uint64:
-    value = (value ^ (value >> np.uint64(30))) * MIX_1
-    value = (value ^ (value >> np.uint64(27))) * MIX_2
-    return value ^ (value >> np.uint64(31))
-
-
-@kernel
 def hash_bytes(data: np.ndarray, start: int, stop: int) -> np.uint64:
     """Hash of raw bytes, for documents without tokens."""
-    value = SPLIT_STEP ^ np.uint64(stop - start)
+    value = STEP ^ np.uint64(stop - start)
     for at in range(start, stop):
-        value = mix(value ^ np.uint64(data[at])) * SHINGLE_BASE
+        value = mix(value ^ np.uint64(data[at])) * BASE
     return mix(value)
 
 
@@ -83,16 +67,16 @@ def write_shingles(tokens: np.ndarray, shingle: int) -> int:
     value = np.uint64(0)
     top = np.uint64(1)
     for i in range(n):
-        value = value * SHINGLE_BASE + tokens[i]
-        top *= SHINGLE_BASE
+        value = value * BASE + tokens[i]
+        top *= BASE
     if len(tokens) <= shingle:
         # the number of tokens goes in, so that a short document never equals a shingle of a long one
-        tokens[0] = value + np.uint64(shingle - n) * SPLIT_STEP
+        tokens[0] = value + np.uint64(shingle - n) * STEP
         return 1
     for i in range(len(tokens) - n):
         first = tokens[i]
         tokens[i] = value
-        value = value * SHINGLE_BASE + tokens[i + n] - first * top
+        value = value * BASE + tokens[i + n] - first * top
     tokens[len(tokens) - n] = value
     return len(tokens) - n + 1
 
@@ -118,7 +102,7 @@ def sketch(shingles: np.ndarray, seed: np.uint64, row: np.ndarray) -> None:
     row[:] = EMPTY
     left = k
     for number in range(2 * k):
-        salt = mix(seed + np.uint64(number + 1) * SPLIT_STEP)
+        salt = mix(seed + np.uint64(number + 1) * STEP)
         if number < k:
             for i in range(n):
                 value = mix(shingles[i] ^ salt)

@@ -7,6 +7,7 @@ that signatures serve any later choice of documents; `where` belongs to the stag
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -55,6 +56,6 @@ class Sign(Stage):
         lengths = places.column("wet_length").to_numpy().astype(np.int64)
         number = (np.cumsum(lengths) - lengths) // self.config.batch_bytes
         starts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(places)]
-        for first, last in zip(starts, starts[1:], strict=False):
+        for first, last in itertools.pairwise(starts):
             if last > first:
                 yield places.slice(first, last - first)

@@ -27,7 +27,7 @@ import unicodedata
 
 import numpy as np
 
-from ccpipe.kernels import kernel
+from ccpipe.kernels import kernel, mix
 
 BREAK, WORD, CHAR, MARK, JOIN, IGNORE = range(6)
 """Kinds of characters: ends a token; part of a word; a token by itself; belongs to the token before it; belongs to a word
@@ -61,11 +61,7 @@ APOSTROPHES = (0x0027, 0x2019, 0xFF07)
 
 FNV_BASIS = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
-"""FNV-1a, 64 bits (RFC 9923), over code points."""
-
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-MIX_2 = np.uint64(0x94D049BB133111EB)
-"""The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's variant 13)."""
+"""FNV-1a of Fowler, Noll and Vo, 64 bits, over code points."""
 
 
 def build_table() -> np.ndarray:
@@ -108,14 +104,6 @@ def _fold(code: int) -> int:
 
 CHARS = build_table()
 """The character table that the kernels take as `chars`."""
-
-
-@kernel
-def mix(value: np.uint64) -> np.uint64:
-    """A bijection of 64-bit words whose every output bit depends on every input bit."""
-    value = (value ^ (value >> np.uint64(30))) * MIX_1
-    value = (value ^ (value >> np.uint64(27))) * MIX_2
-    return value ^ (value >> np.uint64(31))
 
 
 @kernel

@@ -1,0 +1,163 @@
+"""The files between the phases, with the checks that keep wrong data from being merged.
+
+Signature file: .npy, uint64, shape (n_docs, n_hashes), as the sig stage writes it.
+Band file (route), little-endian: 64 bytes of header (`MAGIC`, then uint64 index_bits, n_records, n_docs, bands, rows, n_hashes,
+0); an index of 2^index_bits + 1 uint64, entry b = records whose key's upper index_bits bits are below b; the records, uint64
+key and uint64 document, sorted by key, then document. So any range of keys is one short read, whatever the partitions.
+Link file (match): .npy, uint64, shape (n, 2): document, a smaller document with the same key; sorted, no row twice.
+Cluster file (cluster): .npy, uint64, shape (n, 4): document, cluster, duplicate of (itself when kept), cluster size; sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MAGIC = b"CCBANDS1"
+HEADER_BYTES = 64
+RECORD = np.dtype([("key", "<u8"), ("doc", "<u8")])
+RECORDS_PER_ENTRY = 1024
+"""Records per index entry, about: the index is less than one hundredth of the file."""
+
+MAX_KEY = (1 << 64) - 1
+
+
+class BadFile(Exception):
+    """A file that is not what the phase before wrote."""
+
+
+@dataclass(frozen=True)
+class BandHeader:
+    """`n_docs` documents with `bands` keys each, of `rows` positions, out of signatures of `n_hashes`."""
+
+    n_docs: int
+    bands: int
+    rows: int
+    n_hashes: int
+
+    @property
+    def n_records(self) -> int:
+        return self.n_docs * self.bands
+
+    @property
+    def index_bits(self) -> int:
+        return min(max(self.n_records // RECORDS_PER_ENTRY, 1).bit_length() - 1, 24)
+
+
+class BandFile:
+    """A band file, opened and checked; holds the index, no file handle. Raises `BadFile`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+            if len(head) < HEADER_BYTES or head[: len(MAGIC)] != MAGIC:
+                raise BadFile(f"{path} begins with {head[:8]!r}, a band file with {MAGIC!r}: rerun dedup.route for this group")
+            bits, n_records, n_docs, bands, rows, n_hashes, _ = (int(x) for x in np.frombuffer(head, "<u8", offset=len(MAGIC)))
+            self.header = BandHeader(n_docs, bands, rows, n_hashes)
+            self.records_at = HEADER_BYTES + ((1 << bits) + 1) * 8
+            expected = self.records_at + n_records * RECORD.itemsize
+            if size != expected or n_records != self.header.n_records:
+                raise BadFile(f"{path} has {size} bytes, its header promises {expected}: rerun dedup.route for this group")
+            self.shift = 64 - bits
+            self.index = np.fromfile(file, "<u8", (1 << bits) + 1)
+        if int(self.index[-1]) != n_records or (np.diff(self.index.astype(np.int64)) < 0).any():
+            raise BadFile(f"{path}: its index does not fit its {n_records} records: rerun dedup.route for this group")
+
+    def count(self, first: int, last: int) -> int:
+        """Records that `read` must touch for the keys first..last."""
+        return int(self.index[(last >> self.shift) + 1] - self.index[first >> self.shift])
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Records with keys first..last, both included: `RECORD`, shape (n,)."""
+        start = int(self.index[first >> self.shift])
+        with self.path.open("rb") as file:
+            file.seek(self.records_at + start * RECORD.itemsize)
+            wanted = self.count(first, last)
+            found = np.fromfile(file, RECORD, wanted)
+        if len(found) != wanted:
+            raise BadFile(f"{self.path}: {len(found)} records at {start}, expected {wanted}: rerun dedup.route for this group")
+        keys = np.ascontiguousarray(found["key"])
+        low, high = np.searchsorted(keys, np.uint64(first), "left"), np.searchsorted(keys, np.uint64(last), "right")
+        return found[low:high]
+
+
+def write_bands(path: Path, header: BandHeader, parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write a band file; `parts` are (keys, documents), each part sorted and above the one before."""
+    bits = header.index_bits
+    counts = np.zeros((1 << bits) + 1, dtype=np.int64)
+    with path.open("wb") as file:
+        file.write(bytes(HEADER_BYTES + counts.nbytes))
+        for keys, docs in parts:
+            records = np.empty(len(keys), RECORD)
+            records["key"], records["doc"] = keys, docs
+            file.write(records.data)
+            if bits:
+                np.add.at(counts, (keys >> np.uint64(64 - bits)).astype(np.int64) + 1, 1)
+            else:
+                counts[1] += len(keys)
+        file.seek(0)
+        fields = (bits, header.n_records, header.n_docs, header.bands, header.rows, header.n_hashes, 0)
+        file.write(MAGIC + np.array(fields, "<u8").tobytes())
+        file.write(np.cumsum(counts).astype("<u8").data)
+    if int(counts.sum()) != header.n_records:
+        raise BadFile(f"{path}: {int(counts.sum())} records written, {header.n_records} announced: an error in this program, report it")
+
+
+class Array2D:
+    """A .npy file of uint64 with two dimensions, checked before anything is read. Raises `BadFile`."""
+
+    def __init__(self, path: Path, stage: str, columns: int | None = None) -> None:
+        self.path, self.stage = path, stage
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                self.start = file.tell()
+        except ValueError as error:
+            raise BadFile(f"{path} is no .npy file ({error}): rerun {stage} for it") from None
+        if len(shape) != 2 or fortran or dtype != np.dtype("<u8") or (columns is not None and shape[1] != columns):
+            wanted = f"uint64 of shape (n, {columns or 'hashes'})"
+            raise BadFile(f"{path} holds {dtype} of shape {shape}, expected {wanted}: rerun {stage} for it")
+        self.rows, self.columns = int(shape[0]), int(shape[1])
+        size, expected = path.stat().st_size, self.start + self.rows * self.columns * 8
+        if size != expected:
+            raise BadFile(f"{path} has {size} bytes, shape {shape} needs {expected}: rerun {stage} for it")
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Rows first..last - 1: uint64, shape (last - first, columns)."""
+        with self.path.open("rb") as file:
+            file.seek(self.start + first * self.columns * 8)
+            found = np.fromfile(file, "<u8", (last - first) * self.columns)
+        if len(found) != (last - first) * self.columns:
+            raise BadFile(f"{self.path} ends within rows {first}..{last}: rerun {self.stage} for it")
+        return found.reshape(-1, self.columns)
+
+    def read_all(self) -> np.ndarray:
+        return self.read(0, self.rows)
+
+    def map(self) -> np.ndarray:
+        """All rows, memory mapped: for a few rows here and there."""
+        mapped: np.ndarray = np.memmap(self.path, "<u8", "r", self.start, (self.rows, self.columns)) if self.rows else self.read_all()
+        return mapped
+
+
+def open_signatures(path: Path, n_rows: int | None = None) -> Array2D:
+    """The signatures of a shard; `n_rows`: documents of its base. Raises `BadFile`."""
+    sigs = Array2D(path, "sig")
+    if n_rows is not None and sigs.rows != n_rows:
+        raise BadFile(f"{path} has {sigs.rows} signatures, the base of its shard {n_rows} documents: rerun sig for this shard")
+    return sigs
+
+
+def write_rows(path: Path, n_rows: int, columns: int, blocks: Iterable[np.ndarray]) -> None:
+    """Write a .npy file of uint64, shape (n_rows, columns), from consecutive blocks of rows."""
+    with path.open("wb") as file:
+        header = {"descr": "<u8", "fortran_order": False, "shape": (n_rows, columns)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype="<u8").data)
