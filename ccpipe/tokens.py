@@ -24,6 +24,7 @@ Other modules call `hash_tokens` and `token_ranges` on batches; why not the kern
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -44,7 +45,23 @@ CHAR_BLOCKS = (
 )
 """Blocks of the basic plane whose letters are tokens by themselves: first and last code point."""
 
-SYMBOL_BLOCKS = ((0x20A0, 0x20CF), (0x2190, 0x2BFF), (0x2E00, 0x2E7F), (0x32FF, 0x32FF), (0x4DC0, 0x4DFF), (0xFE10, 0xFE1F))
+LATER_MARKS = (
+    *((0x0EBA, 0x0EBA), (0x102B, 0x102B), (0x1033, 0x1035), (0x103A, 0x103E), (0x105E, 0x1060), (0x1062, 0x1064)),
+    *((0x1067, 0x106D), (0x1071, 0x1074), (0x1082, 0x108D), (0x108F, 0x108F), (0x109A, 0x109D), (0x17DD, 0x17DD)),
+    *((0x1A55, 0x1A7F), (0x1B00, 0x1B04), (0x1B34, 0x1B44), (0x1B6B, 0x1B73), (0xA980, 0xA983), (0xA9B3, 0xA9C0)),
+    *((0xA9E5, 0xA9E5), (0xAA7B, 0xAA7D), (0xAAB0, 0xAAB0), (0xAAB2, 0xAAB4), (0xAAB7, 0xAAB8), (0xAABE, 0xAAC1)),
+)
+"""Marks of those scripts that Unicode got after version 3.2. (In other scripts a mark and a letter do the same.)"""
+
+SYMBOL_BLOCKS = (
+    (0x0606, 0x060F),
+    (0x2053, 0x205E),
+    (0x20A0, 0x20CF),
+    (0x2190, 0x2BFF),
+    (0x2E00, 0x2E7F),
+    (0x4DC0, 0x4DFF),
+    (0xFE10, 0xFE1F),
+)
 """Blocks that Unicode filled with symbols and punctuation after version 3.2."""
 
 HIGH_BLOCKS = (
@@ -66,40 +83,44 @@ FNV_PRIME = np.uint64(0x100000001B3)
 
 def build_table() -> np.ndarray:
     """Character table, uint32, shape (65536 + 4352,): kind << 16 | folded code point, and beyond the basic plane one kind per 256."""
-    table = np.zeros(0x10000 + 0x1100, dtype=np.uint32)
-    for code in range(0x10000):
-        table[code] = _kind(code) << 16 | _fold(code)
-    table[0x10000:] = WORD << 16
+    table = np.full(0x10000 + 0x1100, WORD << 16, dtype=np.uint32)
+    category = np.array([unicodedata.ucd_3_2_0.category(chr(code)) for code in range(0x10000)])
+    table[:0x10000] = _kinds(category) << 16 | _folded(category != "Cn")
     for first, last, kind in HIGH_BLOCKS:
         table[0x10000 + (first >> 8) : 0x10000 + (last >> 8) + 1] = kind << 16
     return table
 
 
-def _kind(code: int) -> int:
-    category = unicodedata.ucd_3_2_0.category(chr(code))
-    if code in IGNORED:
-        return IGNORE
-    if code in APOSTROPHES:
-        return JOIN
-    if category in ("Mn", "Mc", "Me"):
-        return MARK
-    if any(first <= code <= last for first, last in CHAR_BLOCKS):
-        # Han radicals are symbols to Unicode; currency and other signs of these scripts stay symbols
-        letter = category[0] in "LN" or category == "Cn" or 0x2E80 <= code <= 0x2FDF
-        return CHAR if letter else BREAK
-    if any(first <= code <= last for first, last in SYMBOL_BLOCKS):
-        return BREAK
-    if category == "Cf":
-        return IGNORE
-    return WORD if category[0] in "LN" or category == "Cn" else BREAK
+def _kinds(category: np.ndarray) -> np.ndarray:
+    """Kinds of the basic plane, uint32; later lines win."""
+    letter = np.isin(category.astype("U1"), ["L", "N"]) | (category == "Cn")
+    kinds = np.where(letter, WORD, BREAK).astype(np.uint32)
+    kinds[category == "Cf"] = IGNORE
+    kinds[_blocks(SYMBOL_BLOCKS)] = BREAK
+    # Han radicals are symbols to Unicode
+    kinds[_blocks(CHAR_BLOCKS) & (letter | _blocks([(0x2E80, 0x2FDF)]))] = CHAR
+    kinds[(category.astype("U1") == "M") | _blocks(LATER_MARKS)] = MARK
+    kinds[list(IGNORED)] = IGNORE
+    kinds[list(APOSTROPHES)] = JOIN
+    return kinds
 
 
-def _fold(code: int) -> int:
-    if 0xFF01 <= code <= 0xFF5E:
-        code -= 0xFEE0
-    # case pairs of assigned characters never change (Unicode stability policy); later ones might still be missing here
-    lower = chr(code).lower() if unicodedata.ucd_3_2_0.category(chr(code)) != "Cn" else chr(code)
-    return ord(lower) if len(lower) == 1 and ord(lower) < 0x10000 else code
+def _blocks(blocks: Iterable[tuple[int, int]]) -> np.ndarray:
+    inside = np.zeros(0x10000, dtype=bool)
+    for first, last in blocks:
+        inside[first : last + 1] = True
+    return inside
+
+
+def _folded(assigned: np.ndarray) -> np.ndarray:
+    """Folded code points of the basic plane, uint32. Case pairs of assigned characters never change (Unicode stability policy)."""
+    folded = np.arange(0x10000, dtype=np.uint32)
+    folded[0xFF01:0xFF5F] -= 0xFEE0
+    for code in np.flatnonzero(assigned):
+        lower = chr(folded[code]).lower()
+        if len(lower) == 1 and ord(lower) < 0x10000:
+            folded[code] = ord(lower)
+    return folded
 
 
 CHARS = build_table()
