@@ -21,7 +21,7 @@ PROSE = (
     "Nobody in the village had seen anything like it since the great flood that the older people still talked about.\n"
     "Boats were brought out of the barns, and the children thought that it was all a wonderful game for them.\n"
 )
-CHINESE = "河水在夜里慢慢上涨，到了早晨，低处的田地大多被淹没了。村里的人从来没有见过这样的景象，老人们仍然谈论着那场大洪水。孩子们觉得一切都很有趣。\n"
+CHINESE = "河水在夜里慢慢上涨，到了早晨，低处的田地大多被淹没了。村里的人从来没有见过这样的景象，孩子们觉得一切都很有趣。\n"
 JAPANESE = "夜のうちに川の水がゆっくりと上がり、朝には低い畑のほとんどが水につかっていた。村の人々はこのような光景を見たことがなかった。\n"
 KOREAN = "밤사이 강물이 천천히 불어나 아침에는 낮은 밭이 거의 모두 물에 잠겼다. 마을 사람들은 이런 일을 본 적이 없었다. " * 5
 THAI = "น้ำในแม่น้ำค่อยๆสูงขึ้นในตอนกลางคืนและในตอนเช้าทุ่งนาที่ต่ำส่วนใหญ่อยู่ใต้น้ำ\n"
