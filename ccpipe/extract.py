@@ -1,0 +1,196 @@
+"""Stage `extract`: the WARCs of one shard become text (WET) and one row of meta for each document.
+
+In: `unit.detail["warcs"]`, the files in order. Out: `wet` (conversion records) and `base` (`ccpipe.meta.BASE_SCHEMA`).
+A document is a `response` record: each is kept or dropped for one named reason. Records of other types (also `resource`)
+are counted in `extra` as `records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and
+removes no duplicates.
+
+Reasons: record_cut, record_corrupt, url_blocked_<category>, no_http_header, http_status, too_large, expands_too_far,
+bad_content_encoding, not_html, undecodable, too_deep, too_many_attributes, no_text, too_short.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+
+from ccpipe import guards, http
+from ccpipe.blocklist import Blocklist, host_of
+from ccpipe.counts import Counts
+from ccpipe.html import NotExtracted, clean, extract
+from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
+from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
+from ccpipe.warc import HEADER_BYTES, Place, Record, read_records
+from ccpipe.wet_writer import WetWriter
+
+SLICE_WET = "text.warc.wet.gz"
+SLICE_ROWS = "rows.parquet"
+
+_DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z)?)?)?")
+"""WARC-Date: W3C profile of ISO 8601, in UTC (WARC 1.1, section 5.4)."""
+
+
+class Dropped(Exception):
+    """A document that is not kept; `args[0]` is the reason."""
+
+
+class Extract(SlicedStage):
+    """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; nothing is remembered between records."""
+
+    class Config(StageConfig):
+        blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")
+        max_html_bytes: int = Field(10 << 20, description="largest page, bytes after content decoding", ge=1 << 10, le=1 << 30)
+        min_text_chars: int = Field(10, description="shortest main text, characters", ge=1, le=1_000_000)
+        statuses: tuple[int, ...] = Field((200,), description="HTTP statuses kept", min_length=1)
+        max_depth: int = Field(guards.MAX_DEPTH, description="open elements inside each other (parsing is quadratic)", ge=64, le=20_000)
+        max_attributes: int = Field(guards.MAX_ATTRIBUTES, description="attributes of one tag (parsing is quadratic)", ge=64, le=20_000)
+        slice_bytes: int = tuning(32 << 20, "input per committed slice, bytes of the WARC file", ge=1 << 10)
+
+        @field_validator("where")
+        @classmethod
+        def _no_where(cls, value: str | None) -> str | None:
+            if value is not None:
+                raise ValueError(f"where = {value!r}, but extract comes before all columns; remove it here and filter in a later stage")
+            return value
+
+    _blocklist: Blocklist | None = None
+
+    def columns(self) -> dict[str, pa.DataType]:
+        return dict(BASE_COLUMNS)
+
+    def load(self) -> None:
+        if self.config.blocklist:
+            self._blocklist = Blocklist.open(Path(self.config.blocklist))
+
+    def slice(self, unit: Unit, inputs: Inputs, folder: Path, cursor: Cursor | None) -> tuple[Counts, Cursor | None]:
+        warcs = unit.detail["warcs"]
+        number = cursor["warc"] if cursor else 0
+        place = Place(**cursor["place"]) if cursor and cursor["place"] else None
+        counts = Counts()
+        rows: list[dict[str, Any]] = []
+        next_place = None
+        with (folder / SLICE_WET).open("wb") as file:
+            if warcs:
+                next_place = self._read(warcs[number]["path"], place, WetWriter(file), rows, counts)
+        write_group(folder / SLICE_ROWS, pa.Table.from_pylist(rows, BASE_SCHEMA))
+        if next_place:
+            return counts, {"warc": number, "place": asdict(next_place)}
+        return counts, ({"warc": number + 1, "place": None} if number + 1 < len(warcs) else None)
+
+    def join(self, unit: Unit, inputs: Inputs, slices: Sequence[Path], out: Outputs) -> None:
+        tables = []
+        with out["wet"].open("wb") as target:
+            WetWriter(target).write_info(unit.id)
+            for folder in slices:
+                start = target.tell()
+                with (folder / SLICE_WET).open("rb") as source:
+                    shutil.copyfileobj(source, target, 1 << 20)
+                tables.append(_shifted(pq.read_table(folder / SLICE_ROWS, schema=BASE_SCHEMA), start))
+        write_group(out["base"], pa.concat_tables(tables) if tables else BASE_SCHEMA.empty_table())
+
+    def _read(self, path: str, place: Place | None, wet: WetWriter, rows: list[dict[str, Any]], counts: Counts) -> Place | None:
+        """Documents of one WARC from `place` on, into `wet` and `rows`. Returns where the next slice begins, None at the end."""
+        taken = 0
+        for record in read_records(_existing(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra):
+            counts.extra[f"records_{record.kind}"] += 1
+            if record.kind == "response":
+                try:
+                    rows.append(self._write(record, path, wet))
+                    counts.keep()
+                except (Dropped, NotExtracted) as dropped:
+                    counts.drop(dropped.args[0])
+            taken += record.length or record.block_bytes
+            if taken >= self.config.slice_bytes:
+                return record.next
+        return None
+
+    def _write(self, record: Record, path: str, wet: WetWriter) -> dict[str, Any]:
+        """The row of one document, its text written. Raises `Dropped` or `NotExtracted` with the reason."""
+        row = self._read_page(record)
+        text = row.pop("text").encode()
+        source = row["warc_record_id"] or f"{Path(path).name}:{record.offset}:{record.next.skip}"
+        offset, length, digest = wet.write_text(text, row["url"], row["warc_date"], source, row["warc_record_id"])
+        row.update(warc_path=path, warc_offset=record.offset, warc_length=record.length)
+        row.update(wet_offset=offset, wet_length=length, text_bytes=len(text), digest=digest)
+        return row
+
+    def _read_page(self, record: Record) -> dict[str, Any]:
+        if record.damage:
+            raise Dropped(f"record_{record.damage}")
+        url = "%20".join(clean(record.headers["warc-target-uri"].strip().strip("<>")).split())
+        category = self._blocklist.match(url) if self._blocklist else None
+        if category:
+            raise Dropped(f"url_blocked_{category}")
+        response, body = self._body(record)
+        limits = {"max_depth": self.config.max_depth, "max_attributes": self.config.max_attributes}
+        page = extract(body, url, response.content_type, **limits)
+        if len(page.text) < self.config.min_text_chars:
+            raise Dropped("too_short" if page.text else "no_text")
+        return {
+            "text": page.text,
+            "url": url,
+            "host": host_of(url),
+            "title": page.title,
+            "warc_record_id": _one_line(record.headers["warc-record-id"]),
+            "warc_date": _date(record.headers["warc-date"]),
+            "http_status": response.status,
+            "content_type": http.media_type(_one_line(response.content_type)),
+            "charset": page.charset,
+            "charset_source": page.charset_source,
+            "html_bytes": len(body),
+        }
+
+    def _body(self, record: Record) -> tuple[http.Response, bytes]:
+        """The HTML of a record, decoded as HTTP says. Raises `Dropped`."""
+        response = http.parse_response(record.block)
+        if response is None:
+            raise Dropped("no_http_header")
+        if response.status not in self.config.statuses:
+            raise Dropped("http_status")
+        if http.media_type(response.content_type) not in ("", *http.HTML_TYPES):
+            raise Dropped("not_html")
+        if record.block_bytes > len(record.block):
+            raise Dropped("too_large")
+        try:
+            body = http.decode_body(response, self.config.max_html_bytes)
+        except http.ExpandsTooFar:
+            raise Dropped("expands_too_far") from None
+        except http.BadEncoding:
+            raise Dropped("bad_content_encoding") from None
+        if len(body) > self.config.max_html_bytes:
+            raise Dropped("too_large")
+        if not http.is_html(response, body):
+            raise Dropped("not_html")
+        return response, body
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; expected a WARC of the frozen manifest. Mount or restore it, or make a new manifest without it"
+        )
+    return Path(path)
+
+
+def _shifted(rows: pa.Table, start: int) -> pa.Table:
+    """Rows of a slice with offsets in the joined file."""
+    at = BASE_SCHEMA.get_field_index("wet_offset")
+    return rows.set_column(at, BASE_SCHEMA.field(at), pc.add(rows.column("wet_offset"), pa.scalar(start, pa.uint64())))
+
+
+def _one_line(value: str) -> str:
+    return " ".join(clean(value).split())
+
+
+def _date(value: str) -> str:
+    """The date as given; empty when it is none."""
+    return value.strip() if _DATE.fullmatch(value.strip()) else ""

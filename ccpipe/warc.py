@@ -1,0 +1,302 @@
+"""Records of one WARC file, in order, from any place in it.
+
+In: a path, a `Place` (None: the beginning), the largest block wanted. Out: `Record` objects, each with the place where the
+next one begins; damage is counted by name, never raised. FastWARC parses the records; warcio takes over where FastWARC
+finds none (bare-LF headers, wrong lengths, ARC files).
+
+Three ways of reading, decided by the bytes of the file alone, so that a reader that starts in the middle sees the same records:
+`members` (one gzip member a record: the usual case, seekable), `plain` (uncompressed, seekable), `stream` and `warcio`
+(a whole file in one gzip member, zstd, damaged headers: records are skipped by count).
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastwarc.warc import ArchiveIterator, WarcRecord
+from warcio.archiveiterator import ArchiveIterator as WarcioIterator
+
+from ccpipe.members import DISCARD_BYTES, GZIP_MAGIC, Member, MemberReader
+
+HEADER_BYTES = 1 << 16
+"""Room for the WARC and HTTP headers beside the largest body (FastWARC refuses headers over 32 KiB)."""
+
+RECORD_END = 4
+"""CRLF CRLF after the block."""
+
+TYPE_NAMES = {
+    2: "warcinfo",
+    4: "response",
+    8: "resource",
+    16: "request",
+    32: "metadata",
+    64: "revisit",
+    128: "conversion",
+    256: "continuation",
+}
+HEADERS = ("warc-target-uri", "warc-record-id", "warc-date", "content-type", "content-length")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record begins: byte `offset` of the file, `skip` records after it, and the way of reading from there."""
+
+    how: str
+    offset: int = 0
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One WARC record. `block` holds at most the wanted bytes of its content, `block_bytes` says how many there are.
+
+    `length` is 0 where the record has no byte range of its own. `damage`: None, `cut` or `corrupt`.
+    """
+
+    kind: str
+    offset: int
+    length: int
+    headers: dict[str, str]
+    block: bytes
+    block_bytes: int
+    damage: str | None
+    next: Place
+
+
+def read_records(path: Path, place: Place | None, max_block: int, damage: Counter[str]) -> Iterator[Record]:
+    """Records from `place` on. Names in `damage`: `damage_*`. Raises `OSError` where the disk fails, never for the content."""
+    place = place or Place(_sniff(path, damage))
+    while place.how != "end":
+        reader = _READERS[place.how]
+        handover: list[Place] = []
+        yield from reader(path, place, max_block, damage, handover)
+        place = handover[0] if handover else Place("end")
+
+
+def _sniff(path: Path, damage: Counter[str]) -> str:
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    if head.startswith(GZIP_MAGIC):
+        return "members"
+    if head.lstrip().startswith((b"WARC/", b"warc/")):
+        return "plain"
+    if not head:
+        damage["damage_empty_file"] += 1
+        return "end"
+    return "stream"
+
+
+def _read_members(path: Path, place: Place, max_block: int, damage: Counter[str], handover: list[Place]) -> Iterator[Record]:
+    """One gzip member a record. Hands over to `stream` at a member with several records."""
+    with path.open("rb") as file:
+        reader = MemberReader(file, place.offset, max_block + HEADER_BYTES)
+        for member in reader:
+            parsed = _parse(member.data) if member.data else None
+            if parsed and member.damage is None and _holds_more(parsed, member):
+                handover.append(Place("stream", member.offset))
+                return
+            reader.finish(member)
+            if parsed and member.damage is None and _ran_over(parsed, member):
+                handover.append(Place("stream", member.offset))
+                return
+            _count_damage(member, parsed, damage)
+            if parsed:
+                yield _from_member(parsed, member, max_block)
+
+
+def _count_damage(member: Member, parsed: _Parsed | None, damage: Counter[str]) -> None:
+    if member.damage:
+        damage[f"damage_{member.damage}_member" if member.damage != "junk" else "damage_junk_between_members"] += 1
+    elif not member.data:
+        damage["damage_empty_member"] += 1
+    elif not parsed:
+        damage["damage_no_warc_header"] += 1
+    elif parsed.header_bytes + parsed.declared > member.size:
+        damage["damage_short_block"] += 1
+
+
+def _from_member(parsed: _Parsed, member: Member, max_block: int) -> Record:
+    available = member.size - parsed.header_bytes
+    size = min(parsed.declared, available) if parsed.declared >= 0 else available
+    after = Place("members", member.offset + member.length)
+    return Record(parsed.kind, member.offset, member.length, parsed.headers, parsed.block[:max_block], size, member.damage, after)
+
+
+@dataclass(slots=True)
+class _Parsed:
+    kind: str
+    headers: dict[str, str]
+    block: bytes
+    header_bytes: int
+    declared: int
+    """Content-Length; -1 when there is none that can be read."""
+
+
+def _parse(data: bytes) -> _Parsed | None:
+    """The record at the start of `data`, by FastWARC or, failing that, by warcio."""
+    try:
+        record = WarcRecord.from_bytes(data)
+    except OSError:
+        return _parse_warcio(data)
+    kind = TYPE_NAMES.get(int(record.record_type))
+    if not kind:
+        return _parse_warcio(data)
+    headers = {name: record.headers.get(name) or "" for name in HEADERS}
+    start = data.find(b"\r\n\r\n", len(data) - len(data.lstrip()))
+    if start < 0:
+        return _parse_warcio(data)
+    header_bytes = start + 4
+    declared = _length(headers)
+    block = data[header_bytes : header_bytes + declared] if declared >= 0 else data[header_bytes:]
+    return _Parsed(kind, headers, block, header_bytes, declared)
+
+
+def _parse_warcio(data: bytes) -> _Parsed | None:
+    try:
+        record = next(iter(WarcioIterator(io.BytesIO(data), no_record_parse=True, arc2warc=True)))
+        block = record.raw_stream.read()
+    except Exception:  # the last resort read nothing: the caller counts it
+        return None
+    if not record.rec_type:
+        return None
+    headers = _warcio_headers(record)
+    declared = _length(headers)
+    return _Parsed(record.rec_type, headers, block, max(0, len(data) - len(block) - RECORD_END), declared)
+
+
+def _warcio_headers(record: Any) -> dict[str, str]:
+    return {name: record.rec_headers.get_header(name) or "" for name in HEADERS}
+
+
+def _length(headers: dict[str, str]) -> int:
+    text = headers["content-length"].strip()
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _holds_more(parsed: _Parsed, member: Member) -> bool:
+    """Does another record follow in the same gzip member?"""
+    end = parsed.header_bytes + parsed.declared
+    if parsed.declared < 0 or member.size <= end + RECORD_END:
+        return False
+    return member.data[end : end + 64].lstrip().startswith((b"WARC/", b"warc/"))
+
+
+def _ran_over(parsed: _Parsed, member: Member) -> bool:
+    """Did a record too large to be looked behind end before its member?"""
+    end = parsed.header_bytes + parsed.declared
+    return end >= len(member.data) and member.size > end + RECORD_END
+
+
+def _read_plain(path: Path, place: Place, max_block: int, damage: Counter[str], handover: list[Place]) -> Iterator[Record]:
+    """An uncompressed WARC with FastWARC. Hands over to warcio where FastWARC stops before the end of the file.
+
+    A plain place names the last good record and skips it: warcio needs a good record to find its bearings.
+    """
+    size = path.stat().st_size
+    end = place.offset
+    with path.open("rb") as file, path.open("rb") as second:
+        file.seek(place.offset)
+        for count, record in enumerate(_fast_records(file)):
+            headers = {name: record.headers.get(name) or "" for name in HEADERS}
+            offset, declared = int(record.stream_pos), max(_length(headers), 0)
+            end = offset + _header_bytes(second, offset) + declared
+            if count < place.skip:
+                continue
+            place_after = Place("plain", offset, 1)
+            block = record.reader.read(max_block)
+            cut = _note_cut(end > size, damage)
+            length = min(end + RECORD_END, size) - offset
+            yield Record(_kind(record), offset, length, headers, block, declared, cut, place_after)
+            place = place_after
+        second.seek(min(end, size))
+        if second.read(HEADER_BYTES).strip(b"\r\n\0 "):
+            handover.append(Place("warcio", place.offset, place.skip))
+
+
+def _kind(record: Any) -> str:
+    return TYPE_NAMES.get(int(record.record_type), "unknown")
+
+
+def _note_cut(cut: bool, damage: Counter[str]) -> str | None:
+    if cut:
+        damage["damage_cut_record"] += 1
+    return "cut" if cut else None
+
+
+def _header_bytes(file: Any, offset: int) -> int:
+    """Length of the WARC header at `offset` with the blank line that ends it."""
+    file.seek(offset)
+    head = file.read(HEADER_BYTES)
+    return int(head.find(b"\r\n\r\n", len(head) - len(head.lstrip()))) + 4
+
+
+def _fast_records(file: Any) -> Iterator[Any]:
+    """FastWARC's records until it ends or gives up; a failing disk raises."""
+    try:
+        yield from ArchiveIterator(file, parse_http=False)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None):
+            raise
+
+
+def _read_stream(path: Path, place: Place, max_block: int, damage: Counter[str], handover: list[Place]) -> Iterator[Record]:
+    """Whatever FastWARC can decompress, without seeking. Hands over to warcio when it reads nothing at all."""
+    count = 0
+    with path.open("rb") as file:
+        file.seek(place.offset)
+        for record in _fast_records(file):
+            count += 1
+            if count <= place.skip:
+                continue
+            headers = {name: record.headers.get(name) or "" for name in HEADERS}
+            block = record.reader.read(max_block)
+            size = len(block) + int(record.reader.consume())
+            cut = _note_cut(_length(headers) > size, damage)
+            yield Record(_kind(record), place.offset, 0, headers, block, size, cut, Place("stream", place.offset, count))
+    if not count:
+        handover.append(Place("warcio", place.offset))
+
+
+def _read_warcio(path: Path, place: Place, max_block: int, damage: Counter[str], handover: list[Place]) -> Iterator[Record]:
+    """The last resort: what warcio can make of the rest of the file."""
+    count = 0
+    with path.open("rb") as file:
+        file.seek(place.offset)
+        records = WarcioIterator(file, no_record_parse=True, arc2warc=True)
+        while record := _next_warcio(records, damage):
+            count += 1
+            if count <= place.skip:
+                continue
+            block = record.raw_stream.read(max_block)
+            size = len(block) + _discard(record.raw_stream)
+            headers = _warcio_headers(record)
+            if _length(headers) > size:  # lengths are not to be trusted here: no reason to drop the page
+                damage["damage_short_block"] += 1
+            offset, after = int(records.get_record_offset()), Place("warcio", place.offset, count)
+            yield Record(record.rec_type or "unknown", offset, 0, headers, block, size, None, after)
+
+
+def _next_warcio(records: Any, damage: Counter[str]) -> Any | None:
+    """The next record, None at the end. Whatever stops warcio ends the file and is counted; a failing disk raises."""
+    try:
+        return next(iter(records), None)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        damage["damage_unreadable_rest"] += 1
+        return None
+
+
+def _discard(stream: Any) -> int:
+    size = 0
+    while more := stream.read(DISCARD_BYTES):
+        size += len(more)
+    return size
+
+
+_READERS = {"members": _read_members, "plain": _read_plain, "stream": _read_stream, "warcio": _read_warcio}
