@@ -51,7 +51,7 @@ class Signatures:
 @kernel
 def hash_bytes(data: np.ndarray, start: int, stop: int) -> np.uint64:
     """Hash of raw bytes, for documents without tokens."""
-    value = STEP ^ np.uint64(stop - start)
+    value = BASE ^ np.uint64(stop - start)
     for at in range(start, stop):
         value = mix(value ^ np.uint64(data[at])) * BASE
     return mix(value)
@@ -115,7 +115,7 @@ def sketch(shingles: np.ndarray, seed: np.uint64, row: np.ndarray) -> None:
             for i in range(n):
                 limit[number - k] = min(limit[number - k], mix(shingles[i] ^ salt))
         for i in range(k):
-            if FILLED < limit[i] < EMPTY:
+            if row[i] == EMPTY and limit[i] != EMPTY:
                 row[i] = limit[i]
                 limit[i] = FILLED
                 left -= 1
