@@ -74,7 +74,7 @@ def test_counts_behind_other_words_decide_below_the_highest_order() -> None:
 
 def test_text_that_it_has_seen_is_likelier_than_shuffled_text() -> None:
     model = train(english())
-    line = "the yeast works best at around twenty-five degrees".split()
+    line = ["the", "yeast", "works", "best", "at", "around", "twenty-five", "degrees"]
     assert model.score(line) > model.score(sorted(line)) + 3
 
 
