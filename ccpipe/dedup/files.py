@@ -96,16 +96,15 @@ def write_bands(path: Path, header: BandHeader, parts: Iterable[tuple[np.ndarray
             records = np.empty(len(keys), RECORD)
             records["key"], records["doc"] = keys, docs
             file.write(records.data)
-            if bits:
-                np.add.at(counts, (keys >> np.uint64(64 - bits)).astype(np.int64) + 1, 1)
-            else:
-                counts[1] += len(keys)
+            # sorted keys: the records below each index entry
+            bounds = np.arange(1, 1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
+            counts += np.concatenate([[0], np.searchsorted(keys, bounds), [len(keys)]])
         file.seek(0)
         fields = (bits, header.n_records, header.n_docs, header.bands, header.rows, header.n_hashes, 0)
         file.write(MAGIC + np.array(fields, "<u8").tobytes())
-        file.write(np.cumsum(counts).astype("<u8").data)
-    if int(counts.sum()) != header.n_records:
-        raise BadFile(f"{path}: {int(counts.sum())} records written, {header.n_records} announced: an error in this program, report it")
+        file.write(counts.astype("<u8").data)
+    if int(counts[-1]) != header.n_records:
+        raise BadFile(f"{path}: {int(counts[-1])} records written, {header.n_records} announced: an error in this program, report it")
 
 
 class Array2D:

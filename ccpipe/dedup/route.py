@@ -80,6 +80,8 @@ def _read_keys(part: Part, banding: Banding, first: int, last: int) -> Iterator[
         stop = min(start + READ_ROWS, part.sigs.rows)
         chosen = part.chosen[start:stop]
         if chosen.any():
-            sigs = part.sigs.read(start, stop)
-            keys, docs = band_keys(sigs[chosen], part.ids[start:stop][chosen], banding, first, last)
+            sigs, ids = part.sigs.read(start, stop), part.ids[start:stop]
+            if not chosen.all():
+                sigs, ids = sigs[chosen], ids[chosen]
+            keys, docs = band_keys(sigs, ids, banding, first, last)
             yield keys.copy(), docs.copy()
