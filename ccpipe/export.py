@@ -1,0 +1,206 @@
+"""Export: the corpus itself, as compressed JSON lines and as token ids ready for training.
+
+In: the WET and the meta of a shard. Out: `jsonl` (zstd, one document a line), `tokens` and `index` (Megatron-LM's indexed dataset,
+see `ccpipe.indexed_dataset`; without a tokenizer they hold no document) and `stats`; then one manifest over all shards.
+Only documents whose `keep` column is true are written; the edit lists of `drop_lines` are applied here and nowhere else.
+Order is that of the shard: shuffling belongs to the training run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from ccpipe.counts import Counts
+from ccpipe.indexed_dataset import IndexedWriter, count_sequences
+from ccpipe.jsonl import JsonLines, json_values
+from ccpipe.meta import document_ids, read_columns, select_rows, shard_groups
+from ccpipe.stage import Inputs, ModelFile, Outputs, Stage, StageConfig, Unit, tuning
+from ccpipe.tokenizer import Tokenizer, open_tokenizer
+from ccpipe.wet import read_texts
+
+OWN_KEYS = ("id", "doc", "text")
+"""Keys of every line: readable id `<shard>-<row>`, document id as a number, text."""
+
+ENCODE_CHARS = 1 << 20
+"""Text tokenised in one call; a tokenizer holds about a hundred bytes per token."""
+
+
+class ExportConfig(StageConfig):
+    """Shared by ExportShards and ExportManifest."""
+
+    tokenizer: ModelFile | None = Field(None, description="tokenizer.json (Hugging Face) or .model (SentencePiece); None: JSON lines only")
+    eos: str | None = Field(None, description="token appended to every document; None: SentencePiece's own (tokenizer.json needs a name)")
+    columns: tuple[str, ...] = Field(("url", "title"), description="columns of the meta copied into each line, in this order")
+    drop_lines: tuple[str, ...] = Field((), description="columns of line numbers whose lines are left out (`quality_drop_lines`)")
+    keep: str | None = Field("select_keep", description="boolean column: documents written; None: all")
+    level: int = Field(3, ge=1, le=19, description="zstd level of the JSON lines")
+    batch_bytes: int = tuning(8 << 20, "compressed text read per batch, bytes", ge=1)
+
+    @field_validator("columns")
+    @classmethod
+    def _no_own_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        taken = sorted(set(value) & set(OWN_KEYS))
+        if taken:
+            raise ValueError(f"columns has {taken}, which every line holds already: take them out")
+        return value
+
+
+# --- the rule ---
+
+
+def drop_lines(text: str, numbers: Iterable[int]) -> str:
+    """The text without the lines of these numbers, counted from 0.
+
+    >>> drop_lines("Home\\nA sentence.\\n12", [0, 2])
+    'A sentence.'
+    """
+    dropped = set(numbers)
+    return "\n".join(line for i, line in enumerate(text.split("\n")) if i not in dropped) if dropped else text
+
+
+def readable_id(document: int) -> str:
+    """
+    >>> readable_id(12 << 32 | 345)
+    '00012-0000345'
+    """
+    return f"{document >> 32:05d}-{document & 0xFFFFFFFF:07d}"
+
+
+# --- the stages ---
+
+
+class ExportShards(Stage):
+    """One shard's kept documents -> JSON lines, tokens, index and statistics."""
+
+    class Config(ExportConfig):
+        pass
+
+    _tokenizer: Tokenizer | None = None
+
+    def needs(self) -> tuple[str, ...]:
+        keep = (self.config.keep,) if self.config.keep else ()
+        return (*keep, *self.config.columns, *self.config.drop_lines)
+
+    def load(self) -> None:
+        if self.config.tokenizer is not None:
+            self._tokenizer = open_tokenizer(str(self.config.tokenizer), self.config.eos)
+
+    def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
+        counts = Counts()
+        vocab_size = self._tokenizer.vocab_size if self._tokenizer else 0
+        with ExitStack() as stack:
+            lines = stack.enter_context(JsonLines(out["jsonl"], self.config.level))
+            tokens = stack.enter_context(IndexedWriter(out["tokens"], out["index"], vocab_size))
+            for batch in self._batches(unit.shards[0], inputs, counts):
+                for record in batch:
+                    lines.write(record)
+                self._add_tokens([record["text"] for record in batch], tokens)
+        counts.extra["tokens"] = tokens.n_tokens
+        stats = {
+            "shard": unit.id,
+            "documents": counts.kept,
+            "tokens": tokens.n_tokens,
+            "text_bytes": counts.extra["text_bytes"],
+            "tokenizer": Path(self.config.tokenizer).name if self.config.tokenizer else None,
+            "vocab_size": vocab_size,
+            "eos": self._tokenizer.eos if self._tokenizer else None,
+            "dtype": tokens.dtype.name,
+            "files": {name: out[name].stat().st_size for name in ("index", "jsonl", "tokens")},
+        }
+        _write_json(out["stats"], stats)
+        return counts
+
+    def _batches(self, shard: int, inputs: Inputs, counts: Counts) -> Iterator[list[dict[str, Any]]]:
+        """Records of the documents to write, batch by batch."""
+        groups = shard_groups(inputs)
+        meta = read_columns(groups, [*self.needs(), "wet_offset", "wet_length"])
+        rows = self._chosen(groups, meta, counts)
+        lengths = meta.column("wet_length").to_numpy()[rows].astype(np.int64)
+        batch = (np.cumsum(lengths) - lengths) // self.config.batch_bytes
+        ids = document_ids(shard, len(meta))
+        for part in np.split(rows, np.flatnonzero(np.diff(batch)) + 1) if len(rows) else ():
+            part_meta = meta.take(pa.array(part))
+            texts = read_texts(inputs["wet"][0], part_meta.column("wet_offset").to_numpy(), part_meta.column("wet_length").to_numpy())
+            yield self._records(texts, part_meta, ids[part].tolist(), counts)
+
+    def _chosen(self, groups: Sequence[Path], meta: pa.Table, counts: Counts) -> np.ndarray:
+        """Numbers of the rows to write; the others are counted."""
+        inside = select_rows(groups, self.config.where)
+        keep = inside
+        if self.config.keep:
+            keep = inside & meta.column(self.config.keep).fill_null(False).to_numpy().astype(bool)
+        counts.drop("not_in_where", int((~inside).sum()))
+        counts.drop("not_selected", int((inside & ~keep).sum()))
+        return np.flatnonzero(keep)
+
+    def _records(self, texts: pa.Array, meta: pa.Table, ids: list[int], counts: Counts) -> list[dict[str, Any]]:
+        columns = {name: json_values(meta.column(name)) for name in self.config.columns}
+        edits = [meta.column(name).to_pylist() for name in self.config.drop_lines]
+        records: list[dict[str, Any]] = []
+        for i, (document, original) in enumerate(zip(ids, texts.to_pylist(), strict=True)):
+            text = drop_lines(original, (number for lists in edits for number in lists[i] or ()))
+            if not text.strip():
+                counts.drop("empty_after_edits" if original.strip() else "empty_text")
+                continue
+            counts.keep()
+            counts.extra["text_bytes"] += len(text.encode())
+            own = {"id": readable_id(document), "doc": document, "text": text}
+            records.append({**own, **{name: values[i] for name, values in columns.items()}})
+        return records
+
+    def _add_tokens(self, texts: list[str], tokens: IndexedWriter) -> None:
+        if self._tokenizer is None:
+            return
+        for part in _pieces(texts, ENCODE_CHARS):
+            tokens.add([[*ids, self._tokenizer.eos] for ids in self._tokenizer.encode(part)])
+
+
+class ExportManifest(Stage):
+    """All shards' statistics -> one JSON with totals and the shards in order."""
+
+    class Config(ExportConfig):
+        pass
+
+    def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
+        shards = [json.loads(path.read_text(encoding="utf-8")) for path in inputs["stats"]]
+        for stats, index in zip(shards, inputs["index"], strict=True):
+            n_sequences, expected = count_sequences(index), stats["documents"] if stats["tokenizer"] else 0
+            if n_sequences != expected:
+                raise ValueError(f"{index} names {n_sequences} documents, its statistics say {expected}: rerun export.shards for it")
+        shards.sort(key=lambda stats: str(stats["shard"]))
+        totals = {name: sum(stats[name] for stats in shards) for name in ("documents", "tokens", "text_bytes")}
+        totals_of_files = {name: sum(stats["files"][name] for stats in shards) for name in ("index", "jsonl", "tokens")}
+        common = ("tokenizer", "vocab_size", "eos", "dtype")
+        head = {name: shards[0][name] for name in common} if shards else {}
+        parts = [{name: value for name, value in stats.items() if name not in common} for stats in shards]
+        _write_json(out["manifest"], {**totals, "files": totals_of_files, **head, "format": "Megatron-LM indexed dataset", "shards": parts})
+        counts = Counts()
+        counts.keep(totals["documents"])
+        counts.extra.update({name: totals[name] for name in ("tokens", "text_bytes")})
+        return counts
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _pieces(texts: list[str], max_chars: int) -> Iterator[list[str]]:
+    """Texts in runs of about `max_chars` characters, at least one each."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and size + len(text) > max_chars:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part
