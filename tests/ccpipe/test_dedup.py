@@ -163,6 +163,23 @@ def test_first_and_component_differ_where_resemblance_is_a_chain(tmp_path: Path)
     assert kept == {"first": [True, True, False], "component": [True, False, False]}
 
 
+def test_bands_meet_only_their_own_kind(tmp_path: Path) -> None:
+    """The same values in another band are no resemblance."""
+    sigs = np.array([[1, 2, 3, 4], [3, 4, 5, 6], [7, 8, 3, 4]], np.uint64)
+    marks = Run(tmp_path / "run", [sigs], {"bands": 2, "rows": 2, "partitions": 1}).marks()
+    assert [mark["dedup_of"] for mark in marks] == [None, None, 0]
+
+
+def test_route_file_does_not_depend_on_the_order_of_shards(tmp_path: Path) -> None:
+    sigs = planted(np.random.default_rng(2), (30, 30, 30))
+    made = []
+    for i in range(4):
+        run = Run(tmp_path / str(i), sigs, SMALL, group_size=3, shuffle=random.Random(i).shuffle)
+        run.all()
+        made.append(run.path("route", 0).read_bytes())
+    assert len(set(made)) == 1
+
+
 @pytest.mark.parametrize("keep", ["first", "component"])
 def test_marks_depend_neither_on_partitions_nor_groups_nor_order_nor_memory(tmp_path: Path, keep: str) -> None:
     sigs = planted(np.random.default_rng(7), (40, 3, 0, 60, 17), width=32)

@@ -30,6 +30,7 @@ def hashes_of(text: str) -> list[int]:
 CASES = {
     "english": ("Hello, world! It's 3 well-known words.", ["Hello", "world", "It's", "3", "well", "known", "words"]),
     "trailing apostrophes": ("the dogs' ''quoted'' rock'n'roll", ["the", "dogs", "quoted", "rock'n'roll"]),
+    "two apostrophes": ("a''b c’'d", ["a", "b", "c", "d"]),
     "russian and german": ("Съешь ещё Äpfel", ["Съешь", "ещё", "Äpfel"]),
     "chinese": ("我爱北京，GPT-4o很好。", ["我", "爱", "北", "京", "GPT", "4o", "很", "好"]),
     "rare han": ("𠀀𠮷々〇", ["𠀀", "𠮷", "々", "〇"]),
