@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from hpc.gate import run_gate
 from hpc.state import StageState
+from hpc.status import run_status
 from hpc.task import StopFlag
-from jobs.config import ConfigError, load_config
+from jobs.config import ConfigError, load_config, load_run_dir
 from jobs.flow import choose
-from jobs.planning import FlowPlan, StagePlan, plan_flow
+from jobs.launching import forgive, scripts, send
+from jobs.planning import FlowPlan, StagePlan, find, plan_flow
+from jobs.show import plan_reason, plan_table, show_status
 from jobs.work import run_work, stage_entry
 
 CONSOLE = Console()
+WATCH_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
@@ -44,10 +50,36 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
             sub.add_argument("--stage", default=stage, help="a stage, a family such as dedup, or nothing for the whole flow")
         return sub
 
-    verb("plan", do_plan, "check everything and show what would run, and why")
-    local = verb("local", do_local, "run on this machine, no scheduler")
+    verb("plan", do_plan, "dry run: check everything, show arrays, units, resources and the reason for each")
+    local = verb("local", do_local, "run stages on this machine, no scheduler")
     local.add_argument("--procs", type=int, help="worker processes (default: cores, within the stage's cpus)")
     local.add_argument("--in-process", action="store_true", help="no child processes: for debuggers")
+    verb("submit", do_submit, "send stages to Slurm as job arrays, each with a gate behind it")
+    sbatch = verb("sbatch", do_sbatch, "print the sbatch scripts instead of sending them")
+    sbatch.add_argument("--to", type=Path, help="write them into this folder")
+    retry = verb("retry", do_retry, "run again what failed or was parked")
+    retry.add_argument("--local", action="store_true", help="on this machine instead of Slurm")
+    _add_run_verbs(verb, stage)
+    return parser
+
+
+def _add_run_verbs(verb: Callable[..., argparse.ArgumentParser], stage: str | None) -> None:
+    """Verbs about a run directory, and those that need none."""
+    status = verb("status", do_status, "how far every stage is, from files only")
+    status.add_argument("--watch", action="store_true", help="again every few seconds, until Ctrl-C")
+    status.add_argument("--json", action="store_true", help="for programs")
+    inspect = verb("inspect", do_inspect, "every column of one document, its text, and why it was kept or dropped")
+    inspect.add_argument("document", help="URL, document id, or SHARD-ROW")
+    inspect.add_argument("--full", action="store_true", help="the whole text")
+    verb("doctor", do_doctor, "check Python, models, filesystem, Slurm limits and GPUs")
+    init = verb("init", do_init, "write a commented run.toml and site.toml", config=False)
+    init.add_argument("folder", type=Path, nargs="?", default=Path(), help="where (default: here)")
+    demo = verb("demo", do_demo, "the whole pipeline on bundled pages", config=False)
+    demo.add_argument("--out", type=Path, default=Path("demo-run"), help="folder of the demo")
+    demo.add_argument("--models", type=Path, default=Path(".cache/models"), help="folder of the small models")
+    blocklist = verb("build-blocklist", do_build_blocklist, "compile block lists into one memory-mapped file", config=False)
+    blocklist.add_argument("out", type=Path, help="the .blocklist file to write")
+    blocklist.add_argument("sources", type=Path, nargs="+", help="plain lists, hosts files, or UT1 folders (folder = category)")
     work = verb("work", run_work, "work through units: what tasks run", config=False)
     work.add_argument("--run", type=Path, required=True, help="run directory")
     work.add_argument("--stage", required=stage is None, default=stage)
@@ -59,7 +91,6 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
     gate = verb("gate", do_gate, "is the stage complete? exit code 0 or 1", config=False)
     gate.add_argument("--run", type=Path, required=True, help="run directory")
     gate.add_argument("--stage", required=stage is None, default=stage)
-    return parser
 
 
 def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
@@ -72,8 +103,9 @@ def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
 
 def do_plan(args: argparse.Namespace) -> int:
     flow, stages = _planned(args)
+    CONSOLE.print(plan_table(flow, stages))
     for stage in stages:
-        print(stage.name, stage.state.fp12, len(stage.pending), "of", len(stage.plan.units), stage.packing.reason)
+        CONSOLE.print(f"{stage.name}: {plan_reason(stage)}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -85,11 +117,131 @@ def do_local(args: argparse.Namespace) -> int:
     return 0 if complete else 1
 
 
+def do_submit(args: argparse.Namespace) -> int:
+    flow, stages = _planned(args)
+    return _submit(flow, stages)
+
+
+def _submit(flow: FlowPlan, stages: list[StagePlan]) -> int:
+    from hpc.slurm import SlurmError
+
+    inside = {stage.name for stage in stages}
+    missing = {up for s in stages if s.pending for up in s.stage.upstream if up not in inside and find(flow.stages, up).pending}
+    if missing:
+        print(
+            f"not complete yet: {', '.join(sorted(missing))}. Run them first, or submit the whole flow with `ccpipe submit`",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        sent = 0
+        for item in send(flow, stages):
+            sent += 1
+            arrays = ", ".join(item.jobs)
+            CONSOLE.print(f"{item.stage:<20} array {arrays}: {item.tasks} tasks for {item.units} units; gate {item.gate}", highlight=False)
+    except SlurmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    CONSOLE.print("nothing to submit: everything is committed" if not sent else "watch it with: ccpipe status --watch")
+    return 0
+
+
+def do_sbatch(args: argparse.Namespace) -> int:
+    flow, stages = _planned(args)
+    for name, text in scripts(flow, stages):
+        if args.to:
+            args.to.mkdir(parents=True, exist_ok=True)
+            (args.to / name).write_text(text)
+            print(args.to / name)
+        else:
+            print(f"# --- {name}\n{text}")
+    return 0
+
+
+def do_retry(args: argparse.Namespace) -> int:
+    flow, stages = _planned(args)
+    print(f"{forgive(stages)} units that failed before may be tried again")
+    if args.local:
+        args.procs, args.in_process = None, False
+        return do_local(args)
+    return _submit(flow, stages)
+
+
+def do_status(args: argparse.Namespace) -> int:
+    run = load_run_dir(args.config)
+    try:
+        while True:
+            stages = [s for s in run_status(run) if not args.stage or args.stage in (s.stage, s.stage.partition(".")[0])]
+            if args.json:
+                print(json.dumps({"run": str(run), "stages": [s.to_dict() for s in stages]}))
+                return 0
+            if args.watch:
+                CONSOLE.clear()
+            show_status(CONSOLE, run, stages)
+            if not args.watch or all(s.complete for s in stages):
+                return 0
+            time.sleep(WATCH_S)
+    except FileNotFoundError:
+        print(f"{run} is not a run directory yet; start with `ccpipe plan` or `ccpipe local`", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def do_inspect(args: argparse.Namespace) -> int:
+    from jobs.inspection import NotFound, show_document
+
+    try:
+        show_document(CONSOLE, load_run_dir(args.config), args.document, args.full)
+    except NotFound as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def do_doctor(args: argparse.Namespace) -> int:
+    from jobs.doctor import run_doctor
+
+    return run_doctor(CONSOLE, args.config)
+
+
+def do_init(args: argparse.Namespace) -> int:
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for template in ("run.toml", "site.toml"):
+        target = args.folder / template
+        if target.exists():
+            print(f"{target} exists; left as it is")
+            continue
+        target.write_text((Path(__file__).parent / "templates" / template).read_text())
+        print(f"wrote {target}")
+    return 0
+
+
+def do_demo(args: argparse.Namespace) -> int:
+    from jobs.demo.run import run_demo
+
+    return run_demo(CONSOLE, args.out, args.models)
+
+
 def do_gate(args: argparse.Namespace) -> int:
     run = args.run.absolute()
     report = run_gate(StageState(run, args.stage, stage_entry(run, args.stage)["fp12"]))
     print(report.text())
     return 0 if report.complete else 1
+
+
+def do_build_blocklist(args: argparse.Namespace) -> int:
+    from ccpipe.blocklist import build_blocklist, folder_sources
+
+    sources: dict[str, Iterable[str] | Path] = {}
+    for source in args.sources:
+        if not source.exists():
+            print(f"no file or folder {source}; expected plain lists, hosts files or UT1 folders", file=sys.stderr)
+            return 1
+        sources |= folder_sources(source) if source.is_dir() else {source.stem: source}
+    blocklist = build_blocklist(sources, args.out)
+    print(f"{args.out}: {len(blocklist):,} entries, categories: {', '.join(blocklist.categories)}")
+    return 0
 
 
 if __name__ == "__main__":

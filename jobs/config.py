@@ -110,6 +110,15 @@ def load_config(path: Path) -> RunConfig:
     return RunConfig(path, text, run, tuple(stages), usable, site, path.parent)
 
 
+def load_run_dir(path: Path) -> Path:
+    """The run directory that a run.toml names, or the folder itself where `path` is a run directory."""
+    if path.is_dir():
+        return path.absolute()
+    if path.name == "run.toml" and (path.parent / "flow.json").exists():
+        return path.parent.absolute()
+    return load_config(path).run_dir
+
+
 def _model(model: type[M], value: Any, where: str, problems: list[str], base_dir: Path | None = None) -> M | None:
     try:
         return model.model_validate(value, context={"base_dir": base_dir})

@@ -221,7 +221,7 @@ def resolved(flow: FlowPlan) -> dict[str, Any]:
 
     config = flow.config
     return {
-        "run": {**config.run.model_dump(mode="json"), "shards": flow.manifest.n_shards},
+        "run": clean({**config.run.model_dump(mode="json"), "shards": flow.manifest.n_shards}),
         "site": clean(config.site.model_dump(mode="json")),
         "stage": {s.name: clean({"use": s.stage.use, **s.stage.config.model_dump(mode="json")}) for s in flow.stages},
         "resources": {s.name: clean(s.resources.model_dump(mode="json")) for s in flow.stages},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpc.status import StageStatus
+from jobs.planning import FlowPlan, StagePlan
 
 MAX_REASONS = 6
 
@@ -40,6 +42,37 @@ def show_status(console: Console, run: Path, stages: Sequence[StageStatus]) -> N
             console.print(f"  look closer: cat {s.example.partition(': ')[2]}", highlight=False)
         if s.parked:
             console.print(f"  try again:   make stage={s.stage} retry", highlight=False)
+
+
+def plan_table(flow: FlowPlan, stages: Sequence[StagePlan]) -> Table:
+    """What would be sent: arrays, units and resources."""
+    title = f"{flow.run}: {len(flow.manifest.files)} files in {flow.manifest.n_shards} shards, site {flow.config.site.name}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("stage", "fingerprint", "units to do", "tasks", "procs", "cpus", "gpus", "memory", "time limit", "est. task"):
+        table.add_column(heading, justify="left" if heading in ("stage", "fingerprint") else "right", no_wrap=True)
+    for s in stages:
+        r, p = s.resources, s.packing
+        asked = (
+            str(p.tasks),
+            str(p.procs),
+            str(r.cpus),
+            str(r.gpus or ""),
+            f"{r.task_mem_gb:g} GB",
+            duration(r.time_min * 60),
+            duration(p.minutes * 60),
+        )
+        table.add_row(s.name, s.state.fp12, f"{len(s.pending)}/{len(s.plan.units)}", *(asked if s.pending else [""] * len(asked)))
+    return table
+
+
+def plan_reason(stage: StagePlan) -> str:
+    """Why these units, and why this many tasks."""
+    if not stage.pending:
+        return "complete"
+    causes = Counter("not committed" if why == "not committed" else why for why in stage.pending.values())
+    why = "; ".join(f"{cause}: {n} units" for cause, n in causes.most_common(3))
+    after = f"; waits for {', '.join(stage.stage.upstream)}" if stage.stage.upstream else ""
+    return f"{stage.packing.reason}. Units run because {why}{after}"
 
 
 def summary_table(stages: Sequence[StageStatus]) -> Table:

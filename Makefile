@@ -1,0 +1,72 @@
+# ccpipe: bare `make` lists the targets.
+# Run stages:  make stage=dedup submit     (also: plan, local, sbatch, retry, status; no stage = the whole flow)
+
+stage  ?=
+config ?= run.toml
+args   ?=
+
+VENV   ?= .venv
+PYTHON ?= python3
+PY     := $(VENV)/bin/python
+MODELS ?= .cache/models
+DEMO   ?= demo-run
+CCPIPE := $(PY) -m jobs.cli
+CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
+
+.DEFAULT_GOAL := help
+.PHONY: help install models demo test check lint types format plan local submit sbatch retry status doctor bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ccpipe needs Python 3.11 or newer, found " + sys.version.split()[0] + "; make PYTHON=python3.11 ...")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[gpu,dev]'
+	@touch $@
+
+install: $(VENV)/.installed  ## virtual environment with everything
+
+models: install  ## small models for the demo and the tests
+	@$(PY) -m jobs.demo.models $(MODELS)
+
+demo: models  ## the whole pipeline on bundled pages, on this machine
+	@$(CCPIPE) demo --out $(DEMO) --models $(MODELS)
+
+test: models  ## all tests
+	$(PY) -m pytest $(args)
+
+check: install lint types test  ## what CI runs: lint, types, tests
+
+lint: install  ## ruff, rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: install  ## mypy --strict
+	$(VENV)/bin/mypy
+
+format: install  ## rewrite with ruff
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+plan local submit sbatch retry: install
+	@$(CCPIPE) $@ $(CHOSEN)
+
+# shown by help:
+plan:    ## dry run: arrays, units, resources, and the reason for each
+local:   ## run stages on this machine
+submit:  ## send stages to Slurm as job arrays with gates
+sbatch:  ## print the sbatch scripts instead of sending them
+retry:   ## run again what failed or was parked
+
+status: install  ## how far everything is, from files only (args=--watch)
+	@$(CCPIPE) status --config $(config) $(args)
+
+doctor: install  ## check Python, models, filesystem, Slurm, GPUs
+	@$(CCPIPE) doctor --config $(config) $(args)
+
+bench: install  ## figures of tests/bench (args=extract)
+	$(PY) tests/bench/bench_$(or $(args),extract).py
+
+clean:  ## remove the demo's run directory and caches
+	rm -rf $(DEMO) .pytest_cache .ruff_cache .mypy_cache

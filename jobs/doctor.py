@@ -1,0 +1,62 @@
+"""`ccpipe doctor`: is this machine, this config and this cluster fit for a run? Exit code 1 when something must be mended."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from hpc.doctor import Finding, check_filesystem, check_gpus, check_slurm
+from hpc.site import Site
+from jobs.config import ConfigError, RunConfig, load_config
+from jobs.flow import build_flow, model_files
+
+NEEDED = (
+    "duckdb",
+    "fastwarc",
+    "fasttext",
+    "kenlm",
+    "mmh3",
+    "numba",
+    "pyarrow",
+    "selectolax",
+    "sentencepiece",
+    "submitit",
+    "tokenizers",
+    "warcio",
+)
+FOR_TRANSFORMERS = ("torch", "transformers", "safetensors")
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def run_doctor(console: Console, config_path: Path) -> int:
+    failed = False
+    for finding in _findings(config_path):
+        failed = failed or finding.level == "fail"
+        console.print(f"[{STYLES[finding.level]}]{finding.level:<5}[/] {finding.what:<20} {finding.text}", highlight=False, soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _findings(config_path: Path) -> Iterator[Finding]:
+    yield Finding("ok" if sys.version_info >= (3, 11) else "fail", "python", f"{platform.python_version()} at {sys.executable}")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    yield Finding("fail" if missing else "ok", "packages", f"missing: {', '.join(missing)}; run `make install`" if missing else "all there")
+    absent = [name for name in FOR_TRANSFORMERS if importlib.util.find_spec(name) is None]
+    yield Finding(
+        "warn" if absent else "ok", "transformers", f"missing: {', '.join(absent)}; pip install 'ccpipe[gpu]'" if absent else "all there"
+    )
+    yield from check_gpus()
+    config: RunConfig | None = None
+    try:
+        config = load_config(config_path)
+        flow = build_flow(config)
+        yield Finding("ok", "config", f"{config.path}: {len(flow)} stages")
+        yield from (Finding("ok", f"model {s.name}", f"{key} = {path}") for s in flow for key, path in model_files(s.config).items())
+    except ConfigError as error:
+        yield Finding("fail", "config", str(error))
+    yield from check_filesystem(config.run_dir if config else Path.cwd())
+    yield from check_slurm(config.site if config else Site())  # type: ignore[call-arg]  # every field has a default

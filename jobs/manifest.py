@@ -1,0 +1,36 @@
+"""`python -m jobs.manifest`: glob or list of WARC files -> the frozen, byte-balanced shards of a run.
+
+Every other verb does this first where it has not been done; here it can be done and looked at alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hpc.manifest import ManifestError, freeze
+from jobs.config import ConfigError, load_config
+from jobs.show import size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m jobs.manifest", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("run.toml"), help="the run.toml (default: here)")
+    args = parser.parse_args()
+    try:
+        config = load_config(args.config)
+        manifest, notice = freeze(config.run_dir, config.run.inputs, config.folder, int(config.run.shard_bytes))
+    except (ConfigError, ManifestError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    shards = [sum(file.bytes for file in shard) for shard in manifest.shards()]
+    print(f"{config.run_dir / 'manifest.jsonl'}: {len(manifest.files)} files, {size(sum(shards))} in {len(shards)} shards")
+    print(f"lightest shard {size(min(shards))}, heaviest {size(max(shards))}")
+    if notice:
+        print(f"note: {notice}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
