@@ -59,7 +59,7 @@ STEPS: tuple[Step, ...] = (
         ("sentencepiece",),
         needs=("en.sp.model", "zh.sp.model"),
     ),
-    Step("quality", ("quality.bin",), train_fasttext, _EXAMPLES, ("fasttext-numpy2",)),
+    Step("quality", ("quality.bin",), train_fasttext, (*_EXAMPLES, "jobs.demo.fasttext_process"), ("fasttext-numpy2",)),
     Step("edu", ("edu",), partial(train_regressor, name="edu"), _EXAMPLES, _TORCH),
     Step("hq", ("hq",), partial(train_regressor, name="hq"), _EXAMPLES, _TORCH),
     Step("tokenizer", ("tokenizer.json",), train_tokenizer, ("jobs.demo.texts", "jobs.demo.models"), ("tokenizers",)),
