@@ -96,7 +96,10 @@ class _Scorer:
             if not Path(path).is_file():
                 raise FileNotFoundError(f"no model file at {path}; expected a file: set `models` to one that exists")
         self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(files.sentencepiece))
-        self._model = kenlm.Model(str(files.kenlm))
+        config = kenlm.Config()
+        config.show_progress = False
+        config.arpa_complain = kenlm.ARPALoadComplain.NONE
+        self._model = kenlm.Model(str(files.kenlm), config)
 
     def value(self, text: str) -> float | None:
         lines = [line for line in map(normalize_line, text.split("\n")) if line]
