@@ -89,6 +89,9 @@ class ExportShards(Stage):
         keep = (self.config.keep,) if self.config.keep else ()
         return (*keep, *self.config.columns, *self.config.drop_lines)
 
+    def check(self) -> None:
+        self.load()
+
     def load(self) -> None:
         if self.config.tokenizer is not None:
             self._tokenizer = open_tokenizer(str(self.config.tokenizer), self.config.eos)

@@ -97,6 +97,9 @@ class Stage(ABC):
         """Columns that this stage adds to the meta: full name -> type."""
         return {}
 
+    def check(self) -> None:  # noqa: B027 - optional hook
+        """Raise `ValueError` for what is wrong with the config or its model files. Called before anything is submitted; seconds."""
+
     def load(self) -> None:  # noqa: B027 - optional hook, most stages have nothing to open
         """Open models. Called once in each process, before the first unit."""
 

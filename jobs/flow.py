@@ -66,6 +66,8 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
         problem for name, flow_stage in stages.items() if (problem := check_resources(name, flow_stage.resources, config.site)) is not None
     ]
     if not problems:
+        problems += _checked(stages)
+    if not problems:
         try:
             order = list(TopologicalSorter({name: item.upstream for name, item in linked.items()}).static_order())
             return [linked[name] for name in order]
@@ -154,6 +156,15 @@ def _missing_models(stages: dict[str, FlowStage]) -> list[tuple[str, str]]:
     return [
         (name, path) for name, flow_stage in stages.items() for path in model_files(flow_stage.config).values() if not Path(path).exists()
     ]
+
+
+def _checked(stages: dict[str, FlowStage]) -> Iterator[str]:
+    """What the stages themselves find wrong with their configs and models."""
+    for name, flow_stage in stages.items():
+        try:
+            flow_stage.stage.check()
+        except (ValueError, OSError) as error:
+            yield f"stage {name}: {error}"
 
 
 def model_files(config: BaseModel) -> dict[str, str]:
