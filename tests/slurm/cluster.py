@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from processes import MARK, is_alive, kill_marked, start_time
-from slurm_files import Layout, database_arguments, database_init, gres_conf, slurm_conf, slurmdbd_conf
+from slurm_files import CGROUP_CONF, CGROUPS_V1, Layout, database_arguments, database_init, gres_conf, slurm_conf, slurmdbd_conf
 
 PROGRAMS = ("munged", "mungekey", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacct")
 FOLDER_PREFIX = "ccpipe-slurm-"
@@ -42,6 +42,19 @@ def why_not() -> str | None:
         return "the test cluster needs root (slurmd starts jobs as their users)"
     missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:{SBIN}")]
     return f"not installed: {', '.join(missing)}; type: sh tests/slurm/install.sh" if missing else None
+
+
+def has_memory_cgroups() -> bool:
+    """Whether the kernel offers memory limits (cgroups version 1, writable) to the test cluster."""
+    return os.access(CGROUPS_V1 / "cgroup.procs", os.W_OK)
+
+
+def remove_cgroup(folder: Path) -> None:
+    """A cgroup is removed from the innermost folder outwards, by rmdir alone."""
+    for inner in sorted((path for path in folder.glob("**/") if path != folder), reverse=True):
+        inner.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
 
 
 @dataclass
@@ -62,20 +75,36 @@ class SlurmCluster:
     @classmethod
     @contextlib.contextmanager
     def start(
-        cls, n_nodes: int = 4, cpus_per_node: int = 4, gpus_per_node: int = 2, grace_s: int = 5, max_array_size: int = 200
+        cls, n_nodes: int = 4, gpus_per_node: int = 2, grace_s: int = 5, max_array_size: int = 200, memory_cgroups: bool = False
     ) -> Iterator[SlurmCluster]:
         """Start the daemons, wait until every node is idle; on leaving, stop all and delete the folder.
 
-        `grace_s` is the time between SIGTERM and SIGKILL for a preempted job. Each node has 2000 MB for jobs to ask for.
+        Each node has 4 CPUs and 2000 MB for jobs to ask for. A preempted job is killed `grace_s` after its warning, or up to
+        30 s later. `memory_cgroups`: limits by the kernel, where `has_memory_cgroups()`; nodes then get unusual names, since
+        Slurm names cgroups after them and two clusters must not share one.
         """
         sweep_leftovers()
         root = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         (root / OWNER_FILE).write_text(json.dumps({"pid": os.getpid(), "started": start_time(os.getpid())}))
         root.chmod(0o755)
-        nodes = tuple(f"n{i + 1}" for i in range(n_nodes))
+        prefix = f"p{os.getpid()}n" if memory_cgroups else "n"
+        nodes = tuple(f"{prefix}{i + 1}" for i in range(n_nodes))
         ctld, dbd, db, *slurmds = free_ports(3 + n_nodes)
-        secret = secrets.token_hex(12)
-        layout = Layout(root, nodes, cpus_per_node, 2000, gpus_per_node, grace_s, max_array_size, ctld, dbd, db, tuple(slurmds), secret)
+        layout = Layout(
+            root,
+            nodes,
+            cpus_per_node=4,
+            mem_mb_per_node=2000,
+            gpus_per_node=gpus_per_node,
+            grace_s=grace_s,
+            memory_cgroups=memory_cgroups,
+            max_array_size=max_array_size,
+            ctld_port=ctld,
+            dbd_port=dbd,
+            db_port=db,
+            node_ports=tuple(slurmds),
+            db_password=secrets.token_hex(12),
+        )
         cluster = cls(layout)
         try:
             cluster._write_files()
@@ -107,7 +136,7 @@ class SlurmCluster:
     def squeue(self, *arguments: str) -> dict[str, str]:
         """Job or element id (`7`, `7_3`) -> state such as RUNNING, of what is queued or runs."""
         lines = self.run("squeue", "--noheader", "--array", "--format=%i %T", *arguments).splitlines()
-        return dict((line.split()[0], line.split()[1]) for line in lines)
+        return {line.split()[0]: line.split()[1] for line in lines}
 
     def sacct(self, job_id: str, *fields: str, duplicates: bool = False) -> list[dict[str, str]]:
         """Accounting rows of a job, without its steps. `duplicates`: one row for each time that it was started."""
@@ -162,7 +191,8 @@ class SlurmCluster:
     def end_out_of_memory(self, element: str) -> None:
         """End a running job as OUT_OF_MEMORY, which the plugin task/cgroup would report as "signal" 253."""
         raw_id = self.run("squeue", "--noheader", "--array", f"--jobs={element}", "--format=%A")
-        code = f"import ctypes; lib = ctypes.CDLL({str(find_libslurm())!r}, ctypes.RTLD_GLOBAL); lib.slurm_init(None); exit(lib.slurm_complete_job({raw_id}, 253))"
+        library = f"ctypes.CDLL({str(find_libslurm())!r}, ctypes.RTLD_GLOBAL)"
+        code = f"import ctypes; lib = {library}; lib.slurm_init(None); exit(lib.slurm_complete_job({raw_id}, 253))"
         self.run(sys.executable, "-c", code)
 
     def preempt(self, node: str, seconds: float = 1) -> str:
@@ -205,6 +235,8 @@ class SlurmCluster:
         for daemon in self.daemons.values():
             daemon.wait()
         self.daemons.clear()
+        for folder in (CGROUPS_V1 / f"slurm_{name}" for name in self.nodes):
+            remove_cgroup(folder)
         shutil.rmtree(self.root, ignore_errors=True)
 
     # ---- starting
@@ -215,7 +247,7 @@ class SlurmCluster:
             (root / folder).mkdir()
         layout.slurm_conf.write_text(slurm_conf(layout))
         (root / "gres.conf").write_text(gres_conf(layout))
-        (root / "cgroup.conf").write_text("")
+        (root / "cgroup.conf").write_text(CGROUP_CONF if layout.memory_cgroups else "")
         (root / "init.sql").write_text(database_init(layout))
         (root / "slurmdbd.conf").write_text(slurmdbd_conf(layout))
         (root / "slurmdbd.conf").chmod(0o600)
@@ -300,7 +332,7 @@ def find_libslurm() -> Path:
     """The library with all of Slurm's functions, beside its plugins."""
     found = sorted(Path("/usr/lib").glob("**/libslurmfull.so"))
     if not found:
-        raise FileNotFoundError("no libslurmfull.so under /usr/lib; expected it from slurm-wlm-basic-plugins; type: sh tests/slurm/install.sh")
+        raise FileNotFoundError("no libslurmfull.so under /usr/lib; expected slurm-wlm-basic-plugins; type: sh tests/slurm/install.sh")
     return found[0]
 
 

@@ -20,6 +20,7 @@ class Layout:
     mem_mb_per_node: int
     gpus_per_node: int
     grace_s: int
+    memory_cgroups: bool
     max_array_size: int
     ctld_port: int
     dbd_port: int
@@ -40,9 +41,21 @@ class Layout:
         return tuple(self.root / f"gpu{i}" for i in range(self.gpus_per_node))
 
 
+CGROUPS_V1 = Path("/sys/fs/cgroup/memory")
+
+CGROUP_CONF = f"""\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint={CGROUPS_V1.parent}
+ConstrainRAMSpace=yes
+"""
+
+
 def slurm_conf(layout: Layout) -> str:
     """`slurm.conf`: partition `main` is preempted (requeue) by partition `urgent`; `scrap` too, but its jobs are cancelled."""
     host = socket.gethostname().partition(".")[0]
+    # with cgroups the kernel kills the one process that asks for too much; without, memory is sampled every second and the
+    # whole job is killed, which accounting calls FAILED
+    memory = "TaskPlugin=task/cgroup" if layout.memory_cgroups else "TaskPlugin=task/none\nJobAcctGatherParams=OverMemoryKill"
     return f"""\
 ClusterName=ccpipe
 SlurmctldHost={host}(127.0.0.1)
@@ -64,14 +77,14 @@ SlurmdDebug=debug
 MailProg=/bin/true
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+{memory}
 SwitchType=switch/none
-# plain nodes without cgroups: memory is sampled every second and the job is ended (OUT_OF_MEMORY) beyond its request
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 # several nodes that each pretend to have more cores than this machine
 SlurmdParameters=config_overrides
+# a preempted job gets the signal of its --signal option as the grace time begins
+SlurmctldParameters=preempt_send_user_signal
 ReturnToService=2
 SlurmdTimeout=6
 SlurmctldTimeout=6

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import submitit
-from cluster import FOLDER_PREFIX, MARK, OWNER_FILE, SlurmCluster, expand_elements, sweep_leftovers
+from cluster import FOLDER_PREFIX, OWNER_FILE, SlurmCluster, expand_elements, has_memory_cgroups, sweep_leftovers, why_not
+from processes import MARK
 
 pytestmark = pytest.mark.slurm
 
@@ -41,10 +42,12 @@ def test_gpu_jobs_see_their_own_devices(slurm: SlurmCluster) -> None:
     assert (work / "nogpu").read_text().strip() == "none"
 
 
+@pytest.mark.slow
 def test_urgent_job_requeues_what_runs_on_main(slurm: SlurmCluster) -> None:
     """A preempted element comes back after the grace time and its restart count says so."""
     out = slurm.root / "work" / "preempted"
-    job = slurm.sbatch("--requeue", "--open-mode=append", f"--output={out}", "--nodelist=n1", "--wrap=echo r=$SLURM_RESTART_COUNT; [ -n \"$SLURM_RESTART_COUNT\" ] || sleep 60")
+    script = '--wrap=echo r=$SLURM_RESTART_COUNT; [ -n "$SLURM_RESTART_COUNT" ] || sleep 60'
+    job = slurm.sbatch("--requeue", "--open-mode=append", f"--output={out}", "--nodelist=n1", script)
     slurm.wait_running(job)
     slurm.preempt("n1", seconds=0)
     assert slurm.wait_job(job) == {job: "COMPLETED"}
@@ -61,6 +64,7 @@ def test_requeued_element_runs_again_alone(slurm: SlurmCluster) -> None:
     assert [Path(f"{out}.{i}").read_text().count("start\n") for i in range(2)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_dead_node_gives_its_jobs_back(slurm: SlurmCluster) -> None:
     """A node that dies is noticed, its job is requeued and runs elsewhere; the node comes back."""
     job = submit_sleep(slurm)
@@ -74,6 +78,7 @@ def test_dead_node_gives_its_jobs_back(slurm: SlurmCluster) -> None:
     assert slurm.node_state(dead) == "idle"
 
 
+@pytest.mark.slow
 def test_jobs_can_end_as_out_of_memory_and_as_timeout(slurm: SlurmCluster) -> None:
     """Without cgroups and without waiting for a whole minute, accounting gets the two states that a retry looks at."""
     job = submit_sleep(slurm, "--array=0-1", "--time=60")
@@ -91,6 +96,16 @@ def test_memory_beyond_the_request_is_killed(slurm: SlurmCluster) -> None:
     job = slurm.sbatch("--mem=100", f"--output={out}", hog)
     assert slurm.wait_job(job) == {job: "FAILED"}
     assert "exceeded memory limit" in out.read_text()
+
+
+@pytest.mark.skipif(why_not() is not None or not has_memory_cgroups(), reason="needs Slurm and writable memory cgroups (version 1)")
+def test_kernel_kills_one_process_and_the_job_is_out_of_memory(tmp_path: Path) -> None:
+    """With cgroups the batch process survives its child, exits 0, and Slurm still calls the job OUT_OF_MEMORY."""
+    out = tmp_path / "out"
+    with SlurmCluster.start(n_nodes=1, gpus_per_node=0, memory_cgroups=True) as slurm:
+        job = slurm.sbatch("--mem=100", f"--output={out}", f"--wrap={sys.executable} -c 'bytearray(400 << 20)'; echo child $?; exit 0")
+        assert slurm.wait_accounted(job) == {job: "OUT_OF_MEMORY"}
+        assert "child 137" in out.read_text()
 
 
 def test_controller_restart_keeps_jobs(slurm: SlurmCluster) -> None:
