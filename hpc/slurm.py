@@ -39,48 +39,55 @@ class Replace:
 
 
 def submit_array(
-    folder: Path, name: str, commands: Sequence[Sequence[str]], resources: Resources, site: Site, dependency: str | None = None
+    folder: Path,
+    logs: Path,
+    name: str,
+    commands: Sequence[Sequence[str]],
+    resources: Resources,
+    site: Site,
+    dependency: str | None = None,
 ) -> list[str]:
     """One array element per command, in arrays of at most `site.max_array_size`; returns the job ids of the arrays.
 
-    folder: takes submitit's files and the logs. Raises `SlurmError` with Slurm's own words.
+    folder: takes submitit's files; logs: one log per element. Raises `SlurmError` with Slurm's own words.
     """
     jobs = []
     for first in range(0, len(commands), site.max_array_size):
-        part = commands[first : first + site.max_array_size]
-        executor = _executor(folder, name, resources, site, dependency)
-        found = _sent(executor.map_array, Replace.__call__, [Replace(tuple(command)) for command in part])
-        jobs.append(found[0].job_id.partition("_")[0])
+        part = [Replace(tuple(command)) for command in commands[first : first + site.max_array_size]]
+        # submitit sends an array of one as a plain job
+        log = logs / ("%A_%a.log" if len(part) > 1 else "%j.log")
+        executor = _executor(folder, log, name, resources, site, dependency)
+        jobs.append(_sent(executor.map_array, Replace.__call__, part)[0].job_id.partition("_")[0])
     return jobs
 
 
-def submit_one(folder: Path, name: str, command: Sequence[str], resources: Resources, site: Site, dependency: str | None = None) -> str:
+def submit_one(
+    folder: Path, logs: Path, name: str, command: Sequence[str], resources: Resources, site: Site, dependency: str | None = None
+) -> str:
     """A single job; returns its id. Raises `SlurmError`."""
-    executor = _executor(folder, name, resources, site, dependency)
+    executor = _executor(folder, logs / "%j.log", name, resources, site, dependency)
     return str(_sent(executor.submit, Replace(tuple(command))).job_id)
 
 
-def _executor(folder: Path, name: str, resources: Resources, site: Site, dependency: str | None) -> submitit.SlurmExecutor:
+def _executor(folder: Path, log: Path, name: str, resources: Resources, site: Site, dependency: str | None) -> submitit.SlurmExecutor:
     if shutil.which("sbatch") is None:
         raise SlurmError("no sbatch on the path: this is not a Slurm login node. Use `local`, or `sbatch` to get the scripts")
     folder.mkdir(parents=True, exist_ok=True)
-    executor = submitit.SlurmExecutor(folder=folder, python=shlex.quote(site.python or sys.executable))
-    options = sbatch_options(name, resources, site, array=None, log="", dependency=dependency)
-    # the batch shell execs nothing under submitit, so the warning signal goes to the steps: no "B:"
-    own = {"array", "output", "open-mode", "job-name", "signal", "time", "nodes", "cpus-per-task", "ntasks"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # "exec" makes the worker the batch process, the one that "B:" signals reach
+    executor = submitit.SlurmExecutor(folder=folder, python="exec " + shlex.quote(site.python or sys.executable))
+    options = sbatch_options(name, resources, site, array=None, log=log, dependency=dependency)
+    written_by_submitit = ("job-name", "time", "nodes", "cpus-per-task")
     executor.update_parameters(
         job_name=name,
         time=resources.time_min,
         nodes=1,
-        ntasks_per_node=1,
         cpus_per_task=resources.cpus,
-        signal_delay_s=site.signal_s,
+        use_srun=False,
         stderr_to_stdout=True,
-        array_parallelism=site.throttle or 100_000,
+        array_parallelism=site.throttle or site.max_array_size,
         setup=list(site.setup) or None,
-        # Slurm 22.05 and later do not hand --cpus-per-task of sbatch on to srun
-        srun_args=[f"--cpus-per-task={resources.cpus}"],
-        additional_parameters={key: value for key, value in options.items() if key not in own},
+        additional_parameters={key: value for key, value in options.items() if key not in written_by_submitit},
     )
     return executor
 

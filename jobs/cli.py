@@ -22,7 +22,7 @@ from jobs.planning import FlowPlan, StagePlan, find, plan_flow
 from jobs.show import plan_reason, plan_table, show_status
 from jobs.work import run_work, stage_entry
 
-CONSOLE = Console()
+CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 WATCH_S = 5.0
 
 

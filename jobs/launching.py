@@ -42,14 +42,13 @@ def send(flow: FlowPlan, stages: Iterable[StagePlan]) -> Iterator[Sent]:
             continue
         launch = make_launch(flow, stage, launch_name("slurm"))
         folder = stage.state.folder / "launches" / launch.id
-        after = [gates[name] for name in stage.stage.upstream if name in gates]
+        after = [gates[up] for up in stage.stage.upstream if up in gates]
         dependency = f"afterok:{':'.join(after)}" if after else None
         commands = [task_command(flow, stage, launch, task) for task in range(launch.tasks)]
-        jobs = submit_array(folder, job_name(flow, stage), commands, stage.resources, site, dependency)
+        jobs = submit_array(folder, stage.state.logs, job_name(flow, stage), commands, stage.resources, site, dependency)
         # afterany: the gate judges by sentinels, however the elements ended
-        gate = submit_one(
-            folder / "gate", job_name(flow, stage, "gate"), gate_command(flow, stage), GATE, site, f"afterany:{':'.join(jobs)}"
-        )
+        name, ended = job_name(flow, stage, "gate"), f"afterany:{':'.join(jobs)}"
+        gate = submit_one(folder / "gate", stage.state.logs, name, gate_command(flow, stage), GATE, site, ended)
         gates[stage.name] = gate
         yield Sent(stage.name, launch.id, len(launch.units), launch.tasks, jobs, gate)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -17,12 +18,16 @@ from typing import Any
 from hpc.attempt import scheduler_job
 from hpc.files import read_json
 from hpc.launch import Launch, launch_name, load_launch, save_launch, start_order, timestamp
+from hpc.requeue import requeue_self
 from hpc.state import StageState
 from hpc.task import StopFlag, Task, stop_when_orphaned, visible_gpus
-from hpc.worker import Worker
+from hpc.worker import EXIT_STOPPED, Worker
 from jobs.binding import StageWork
 
 log = logging.getLogger("jobs.work")
+
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Sent some minutes before the time limit (`--signal=B:USR1@120`), while the element can still be requeued."""
 
 LOG_LINE_S = 60.0
 """A task says in its log where the stage stands, this often."""
@@ -72,8 +77,12 @@ def run_work(args: argparse.Namespace) -> int:
     if launch.requested.get("gpus"):
         procs = len(gpus) or procs
     log.info("%s: task %d of %d, %d processes, launch %s", args.stage, args.task, args.tasks, procs, launch.id)
-    task = Task(state, lambda w: worker_command(args, state, launch, w, procs), procs, gpus, _progress_lines(state, launch))
-    return task.run(stop)
+    environment = {"CCPIPE_LOG": str(state.logs / f"{scheduler_job()}.log")} if scheduler_job() else {}
+    task = Task(state, lambda w: worker_command(args, state, launch, w, procs), procs, gpus, _progress_lines(state, launch), environment)
+    code = task.run(stop)
+    if code == EXIT_STOPPED and stop.signal in WARNINGS:
+        requeue_self()
+    return code
 
 
 def worker_command(args: argparse.Namespace, state: StageState, launch: Launch, worker: int, procs: int) -> list[str]:
