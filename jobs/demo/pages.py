@@ -175,11 +175,11 @@ def _thin() -> Iterator[Page]:
         yield _simple(f"https://{HOSTS[lang][0]}/archive", "listing", lang, f"<h1>{len(texts)}</h1><ul>{items}</ul>")
     for lang in ("en", "zh"):
         yield _simple(f"https://{HOSTS[lang][1]}/login", "short", lang, f"<p>{boilerplate(lang, 'login')[0]}</p>")
-    sentences = [sentence for text in load_texts("en")[:3] for paragraph in text.prose() for sentence in paragraph.split(". ")]
+    sentences = [sentence for text in load_texts("en")[:6] for paragraph in text.prose() for sentence in paragraph.split(". ")]
     yield _simple("https://oldpages.test/bullets", "bullets", "en", "".join(f"<p>• {sentence}</p>" for sentence in sentences[:24]))
     yield _simple("https://oldpages.test/teasers", "ellipsis", "en", "".join(f"<p>{sentence[:60]}...</p>" for sentence in sentences[24:48]))
-    tags = " ".join(f"#{word.strip('.,').lower()}" for sentence in sentences[48:60] for word in sentence.split())
-    yield _simple("https://ask-a-neighbour.test/tags", "hashtags", "en", f"<p>{tags}</p>")
+    tagged = [f"{sentence.rstrip('.')}. #{' #'.join(sentence.lower().rstrip('.').split()[:6])}" for sentence in sentences[48:60]]
+    yield _simple("https://ask-a-neighbour.test/tags", "hashtags", "en", "".join(f"<p>{line}</p>" for line in tagged))
 
 
 def _not_documents() -> Iterator[Page]:

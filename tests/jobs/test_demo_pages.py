@@ -131,3 +131,17 @@ def test_texts_are_long_enough_and_differ() -> None:
             assert len(text.prose()) >= 3, text.id
     paragraphs = [paragraph for text in all_texts() for paragraph in text.prose()]
     assert len(set(paragraphs)) == len(paragraphs)
+
+
+def test_pages_that_break_a_rule_break_it_by_far() -> None:
+    """Enough words to be a document, and bullets, ellipses or hashtags well above the limits of the quality rules."""
+    lines = {page.kind: re.findall(r"<p>(.*?)</p>", page.body.decode()) for page in all_pages() if page.kind in RULE_BREAKERS}
+    for kind, (pattern, limit) in RULE_BREAKERS.items():
+        words = sum(len(line.split()) for line in lines[kind])
+        assert words > 100
+        whole = words if kind == "hashtags" else len(lines[kind])
+        assert len(re.findall(pattern, "\n".join(lines[kind]), re.MULTILINE)) > limit * whole
+
+
+RULE_BREAKERS = {"bullets": ("^•", 0.9), "ellipsis": (r"\.\.\.$", 0.3), "hashtags": ("#", 0.2)}
+"""Kind -> (what to count, its share of the lines or words)."""
