@@ -16,7 +16,7 @@ from pydantic import Field
 from ccpipe.annotate import Annotator, Documents
 from ccpipe.fasttext_model import FastTextModel, bare_label
 from ccpipe.stage import ModelFile
-from ccpipe.transformer import SequenceClassifier
+from ccpipe.transformer import SequenceClassifier, find_label
 
 COLUMNS: dict[str, pa.DataType] = {"score": pa.float32(), "reason": pa.string()}
 
@@ -49,6 +49,9 @@ class FastTextClassifier(Annotator):
 
     def new_columns(self) -> dict[str, pa.DataType]:
         return COLUMNS
+
+    def check(self) -> None:
+        self.load()
 
     def load(self) -> None:
         self._model = FastTextModel(self.config.model)
@@ -83,6 +86,9 @@ class TransformerClassifier(Annotator):
 
     def new_columns(self) -> dict[str, pa.DataType]:
         return COLUMNS
+
+    def check(self) -> None:
+        find_label(self.config.label, self.config.model)
 
     def load(self) -> None:
         c = self.config

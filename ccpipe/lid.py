@@ -47,6 +47,9 @@ class FastTextLid(Annotator):
         ranks = {f"{word}{_suffix(i)}": kind for i in range(self.config.k) for word, kind in _RANK_TYPES.items()}
         return {**ranks, "reason": pa.string()}
 
+    def check(self) -> None:
+        self.load()
+
     def load(self) -> None:
         self._model = FastTextModel(self.config.model)
 

@@ -9,6 +9,7 @@ resumes, does not change the shape.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -72,8 +73,7 @@ class SequenceClassifier:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        if not Path(folder, "config.json").is_file():
-            raise FileNotFoundError(f"no config.json in {folder}; expected the folder of a Hugging Face model: set `model` to one")
+        self._column = find_label(label, folder)
         local = {"local_files_only": True, "trust_remote_code": False}
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,7 +85,6 @@ class SequenceClassifier:
         self._model = model.eval().to(self._device)
         self._max_length = _usable_length(max_length, self._tokenizer, model.config)
         self._batch_tokens = batch_tokens if self._device.type == "cuda" else 1
-        self._column = _label_column(label, model.config, folder)
         self._probe(folder)
 
     def _probe(self, folder: str) -> None:
@@ -160,9 +159,18 @@ def _usable_length(wanted: int, tokenizer: Any, config: Any) -> int:
     return int(min(wanted, tokenizer.model_max_length, positions))
 
 
-def _label_column(label: str | None, config: Any, folder: str) -> int:
-    """Output of the model that holds the label's score."""
-    names = [str(config.id2label[i]) for i in range(config.num_labels)]
+def find_label(label: str | None, folder: str) -> int:
+    """Output of the model in `folder` that holds the label's score, from its config.json alone.
+
+    Raises `FileNotFoundError` where that is missing, `ValueError` with the labels where `label` is none of them.
+    """
+    path = Path(folder, "config.json")
+    if not path.is_file():
+        raise FileNotFoundError(f"no config.json in {folder}; expected the folder of a Hugging Face model: set `model` to one")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # a config that names none has two outputs, called so (PretrainedConfig of transformers)
+    named = config.get("id2label") or {i: f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
+    names = [str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0]))]
     if len(names) == 1:
         return 0
     if label in names:

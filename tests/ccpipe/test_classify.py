@@ -144,8 +144,10 @@ def test_a_label_score_is_its_softmax_probability(two_labels: str) -> None:
 
 
 def test_an_unknown_label_is_refused_with_the_choices(two_labels: str) -> None:
-    with pytest.raises(ValueError, match=r"label None is not in .*\['LABEL_0', 'LABEL_1'\]"):
-        transformer_stage(two_labels)
+    stage = TransformerClassifier("classify.edu", TransformerClassifier.Config(model=two_labels))
+    for ask in (stage.check, stage.load):
+        with pytest.raises(ValueError, match=r"label None is not in .*\['LABEL_0', 'LABEL_1'\]"):
+            ask()
 
 
 def test_a_score_does_not_depend_on_the_other_documents(regression: str) -> None:
