@@ -25,8 +25,8 @@ UINT16_VOCABULARY = 65_500
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
     """
-    >>> token_dtype(32_000), token_dtype(151_669)
-    (dtype('uint16'), dtype('int32'))
+    >>> token_dtype(32_000).name, token_dtype(151_669).name
+    ('uint16', 'int32')
     """
     return np.dtype(np.uint16 if vocab_size < UINT16_VOCABULARY else np.int32).newbyteorder("<")
 
