@@ -2,7 +2,8 @@
 
 In: `base` (and the column groups that `where` and `needs` name) and the WET of one shard.
 Out: one column group, row-aligned with the base; rows outside `where` get null.
-A column called `<prefix>_reason` is special: null means kept, a word names the rule that the document broke.
+A column called `<prefix>_reason` is special: null means looked at and kept, a word names the rule that the document broke,
+and rows outside `where` get `not_in_where`, so that `quality_reason IS NULL` never lets through what nobody looked at.
 
 Write your own: subclass `Annotator`, name it in the run.toml as `use = "yourpackage.module:Class"`.
 """
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ccpipe.counts import Counts
-from ccpipe.meta import document_ids, read_columns, select_rows, shard_groups, write_group
+from ccpipe.meta import NOT_IN_WHERE, document_ids, read_columns, select_rows, shard_groups, write_group
 from ccpipe.stage import Cursor, Inputs, Outputs, SlicedStage, StageConfig, Unit, tuning
 from ccpipe.wet import read_texts
 
@@ -96,12 +97,12 @@ class Annotator(SlicedStage):
         rows = first + np.flatnonzero(chosen[first:last])
         ids = document_ids(unit.shards[0], len(chosen))
         counts = Counts()
-        counts.drop("not_in_where", last - first - len(rows))
+        counts.drop(NOT_IN_WHERE, last - first - len(rows))
         wanted = read_columns(groups, [*self.needs(), "wet_offset", "wet_length"])
         parts = [self._annotate_rows(batch, wanted, ids, inputs, counts) for batch in self._batches(rows, wanted)]
         schema = pa.schema(self.columns())
         new = pa.concat_tables(parts) if parts else schema.empty_table()
-        _write_scattered(folder / SLICE_FILE, new, rows - first, last - first)
+        write_group(folder / SLICE_FILE, scatter(new, rows - first, last - first, f"{self.prefix}_reason"))
         return counts, ({"row": last} if last < len(chosen) else None)
 
     def join(self, unit: Unit, inputs: Inputs, slices: Sequence[Path], out: Outputs) -> None:
@@ -147,8 +148,13 @@ def _as_array(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _write_scattered(path: Path, values: pa.Table, rows: np.ndarray, n_rows: int) -> None:
-    """Write `values` at `rows` of a table of `n_rows`, null elsewhere."""
+def scatter(values: pa.Table, rows: np.ndarray, n_rows: int, reason: str) -> pa.Table:
+    """`values` at `rows` of a table of `n_rows`, null elsewhere; a column called `reason` says `not_in_where` there."""
     positions = np.full(n_rows, -1, dtype=np.int64)
     positions[rows] = np.arange(len(rows))
-    write_group(path, values.take(pa.array(positions, mask=positions < 0)))
+    table = values.take(pa.array(positions, mask=positions < 0))
+    if reason not in table.column_names:
+        return table
+    given = table.column(reason).combine_chunks()
+    filled = pc.if_else(pa.array(positions < 0), pa.scalar(NOT_IN_WHERE, given.type), given)
+    return table.set_column(table.column_names.index(reason), reason, filled)

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from ccpipe.counts import Counts
-from ccpipe.meta import read_columns, select_rows, shard_groups, write_group
+from ccpipe.meta import NOT_IN_WHERE, read_columns, select_rows, shard_groups, write_group
 from ccpipe.quantiles import Keys, QuantileCounter, Scores, Weights, sort_keys
 from ccpipe.stage import Inputs, Outputs, Stage, StageConfig, Unit
 
@@ -187,7 +187,7 @@ def _count(counts: Counts, n_rows: int, scores: Sequence[Scores]) -> None:
     finite = np.isfinite(np.stack(scores))
     n_chosen = finite.shape[1]
     n_scored = int(finite.any(axis=0).sum())
-    counts.drop("not_in_where", n_rows - n_chosen)
+    counts.drop(NOT_IN_WHERE, n_rows - n_chosen)
     counts.drop("no_score", n_chosen - n_scored)
     counts.keep(n_scored)
 

@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from ccpipe.counts import Counts
 from ccpipe.indexed_dataset import IndexedWriter, count_sequences
 from ccpipe.jsonl import JsonLines, json_values
-from ccpipe.meta import document_ids, read_columns, select_rows, shard_groups
+from ccpipe.meta import NOT_IN_WHERE, document_ids, read_columns, select_rows, shard_groups
 from ccpipe.stage import Inputs, ModelFile, Outputs, Stage, StageConfig, Unit, tuning
 from ccpipe.tokenizer import Tokenizer, open_tokenizer
 from ccpipe.wet import read_texts
@@ -140,7 +140,7 @@ class ExportShards(Stage):
         keep = inside
         if self.config.keep:
             keep = inside & meta.column(self.config.keep).fill_null(False).to_numpy().astype(bool)
-        counts.drop("not_in_where", int((~inside).sum()))
+        counts.drop(NOT_IN_WHERE, int((~inside).sum()))
         counts.drop("not_selected", int((inside & ~keep).sum()))
         return np.flatnonzero(keep)
 

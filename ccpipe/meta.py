@@ -18,6 +18,9 @@ from ccpipe.stage import Inputs
 ROW_GROUP_ROWS = 65_536
 """Rows in a Parquet row group; fixed, so that bytes do not depend on how the rows arrived."""
 
+NOT_IN_WHERE = "not_in_where"
+"""Reason of rows that a stage did not work on, in its counts and in its `<prefix>_reason` column."""
+
 BASE_SCHEMA = pa.schema(
     [
         ("url", pa.string()),

@@ -8,9 +8,9 @@ dedup_size        uint32   documents in the cluster, 1 where it is alone
 dedup_keep        bool     false for a duplicate
 dedup_of          uint64   the document it duplicates; null where it is kept
 dedup_similarity  float32  estimated Jaccard similarity to dedup_of, 0..1; null where it is kept or not measured
-dedup_reason      string   "duplicate"; null where it is kept
+dedup_reason      string   "duplicate"; null where it is kept; "not_in_where" outside `where`
 
-Documents outside `where` have null in all of them.
+Documents outside `where` have null in all others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow as pa
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig, family
 from ccpipe.dedup.files import Array2D, BadFile, open_signatures
-from ccpipe.meta import document_ids, select_rows, shard_groups, write_group
+from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups, write_group
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
 COLUMNS = {
@@ -74,12 +74,12 @@ class Mark(Stage):
             "keep": pa.array(~dropped, mask=~chosen),
             "of": pa.array(of, mask=~dropped),
             "similarity": pa.array(similarity, mask=~measured),
-            "reason": pa.array(np.where(dropped, "duplicate", ""), pa.string(), mask=~dropped),
+            "reason": pa.array(np.where(dropped, "duplicate", NOT_IN_WHERE), pa.string(), mask=chosen & ~dropped),
         }
         table = pa.table({f"{self.prefix}_{short}": values[short] for short in COLUMNS}, pa.schema(self.columns()))
         write_group(out[f"meta/{self.prefix}"], table)
         counts = Counts()
-        counts.drop("not_in_where", int((~chosen).sum()))
+        counts.drop(NOT_IN_WHERE, int((~chosen).sum()))
         counts.drop("duplicate", int(dropped.sum()))
         counts.keep(int((chosen & ~dropped).sum()))
         return counts

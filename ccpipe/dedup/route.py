@@ -20,7 +20,7 @@ from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
 from ccpipe.dedup.keys import band_keys, key_range
 from ccpipe.dedup.pairs import sort_pairs
-from ccpipe.meta import document_ids, select_rows, shard_groups
+from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
 RECORD_MEMORY = 48
@@ -61,7 +61,7 @@ class Route(Stage):
     def _open(self, shard: int, inputs: Inputs, position: int, counts: Counts) -> Part:
         chosen = select_rows(shard_groups(inputs, position), self.config.where)
         counts.keep(int(chosen.sum()))
-        counts.drop("not_in_where", int((~chosen).sum()))
+        counts.drop(NOT_IN_WHERE, int((~chosen).sum()))
         return Part(open_signatures(inputs["sig"][position], len(chosen)), chosen, document_ids(shard, len(chosen)))
 
     def _ranges(self, parts: list[Part], banding: Banding, n_records: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
