@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """`units`: shard, group (of shards), partition (of band keys) or all. `reads`: dataset -> "members" (the unit's own
+    """`units`: shard, group (of shards), partition (of band keys), all, or run (made once, when a run is first planned). `reads`: dataset -> "members" (the unit's own
     shards) or "all" (every unit of the stage that writes it). `columns`: the same, for the column groups that the class
     and the config name; None: the stage reads no columns. `writes`: dataset -> path below the run folder.
     `s_per_gb`: expected core-seconds (GPU-seconds) for one GB of input WARC; measured figures replace it.
@@ -44,6 +44,16 @@ def _annotator(stage: str, about: str, use: str | None, s_per_gb: float) -> Row:
 
 
 TABLE: tuple[Row, ...] = (
+    Row(
+        "manifest",
+        "globs or lists of WARC files -> frozen, byte-balanced shards",
+        None,
+        "run",
+        {},
+        {"manifest": "manifest.jsonl"},
+        0.0,
+        columns=None,
+    ),
     Row(
         "extract",
         "WARC -> URL filter -> main text -> WET and meta/base",
@@ -169,7 +179,7 @@ OPEN_FAMILY = "classify"
 
 ROWS: dict[str, Row] = {row.stage: row for row in TABLE}
 
-SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(row.stage.partition(".")[0] for row in TABLE))
+SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(row.stage.partition(".")[0] for row in TABLE if row.units != "run"))
 """Names of the config's stage tables, in the order of the usual flow."""
 
 
