@@ -25,8 +25,8 @@ KINDS.update({name: name for name in HEADINGS})
 BREAK = "\0"
 """Stands for <br> until the block is finished; NULs cannot come out of the parser."""
 
+
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
-_BREAKS = re.compile(r"(?:\s*\0){2,}\s*")
 
 
 @dataclass(slots=True)
@@ -49,16 +49,18 @@ class Page:
     last: list[int] = field(default_factory=list)
 
 
-def read_blocks(body: Any) -> Page:
-    """Walk the tree below `body` (a lexbor node)."""
-    walker = _Walker()
+def read_blocks(body: Any, hidden: bool = False) -> Page:
+    """Walk the tree below `body` (a lexbor node). `hidden`: also what only scripts would show, and <noscript>."""
+    walker = _Walker(hidden)
     walker.walk(body)
     return walker.page
 
 
 class _Walker:
-    def __init__(self) -> None:
+    def __init__(self, hidden: bool) -> None:
         self.page = Page()
+        self.hidden = hidden
+        self.unseen = UNSEEN - {"noscript"} if hidden else UNSEEN
         self.parts: list[str] = []
         self.link_chars = 0
         self.link_depth = 0
@@ -83,7 +85,7 @@ class _Walker:
             tag = node.tag
             if tag == "-text":
                 self.add_text(node.text_content)
-            elif tag not in UNSEEN and tag is not None and tag[0] != "-":
+            elif tag not in self.unseen and tag is not None and tag[0] != "-":
                 if tag == "br":
                     self.parts.append(BREAK)
                 else:
@@ -109,7 +111,7 @@ class _Walker:
         """Begin an element; False when it is not to be seen."""
         if tag in BOXES:
             attributes = node.attributes
-            if attributes and _hidden(attributes):
+            if attributes and not self.hidden and _hidden(attributes):
                 return False
             self.flush()
             self.open_box(tag, _names(attributes))
@@ -123,14 +125,11 @@ class _Walker:
                 self.row = -1
         elif tag in LEAVES:
             attributes = node.attributes
-            if attributes and _hidden(attributes):
+            if attributes and not self.hidden and _hidden(attributes):
                 return False
             self.flush()
             self.leaf = KINDS.get(tag, self.leaf)
-            if attributes and ("class" in attributes or "id" in attributes):
-                self.open_box(tag, _names(attributes))
-            else:
-                self.open_box(tag, "")
+            self.open_box(tag, _names(attributes))
             if tag == "pre":
                 self.pre_depth += 1
         elif tag == "a":
@@ -139,7 +138,7 @@ class _Walker:
             return self.leaf in HEADINGS
         elif tag == "span" or tag == "i":
             attributes = node.attributes
-            return not (attributes and _hidden(attributes))
+            return self.hidden or not (attributes and _hidden(attributes))
         return True
 
     def leave(self, tag: str, leaf: str, row: int) -> None:
@@ -170,21 +169,12 @@ class _Walker:
         text = "".join(self.parts)
         self.parts.clear()
         links, self.link_chars = self.link_chars, 0
-        if self.pre_depth:
-            self.emit(_clean_code(text), links)
-            return
-        if BREAK not in text:
-            self.emit(" ".join(text.split()), links)
-            return
-        pieces = _BREAKS.split(text)
+        pieces = _code(text) if self.pre_depth else _paragraphs(text)
+        total = sum(map(len, pieces))
         for piece in pieces:
-            lines = (" ".join(line.split()) for line in piece.split(BREAK))
-            clean = "\n".join(line for line in lines if line)
-            self.emit(clean, links * len(piece) // max(len(text), 1))
+            self.emit(piece, links * len(piece) // total)
 
     def emit(self, text: str, links: int) -> None:
-        if not text:
-            return
         page = self.page
         page.text.append(text)
         page.kind.append("pre" if self.pre_depth else self.leaf)
@@ -201,14 +191,29 @@ def _hidden(attributes: dict[str, str | None]) -> bool:
 
 
 def _names(attributes: dict[str, str | None]) -> str:
-    return f"{attributes.get('class') or ''} {attributes.get('id') or ''} {attributes.get('role') or ''}".lower() if attributes else ""
+    """Class, id, role and microdata names in one lower-case string."""
+    return " ".join([attributes[key] or "" for key in ("class", "id", "role", "itemprop") if key in attributes]).lower()
 
 
-def _clean_code(text: str) -> str:
-    """Lines of code as they are, without the blank ones around."""
+def _paragraphs(text: str) -> list[str]:
+    """Text cut where two breaks follow each other; white space collapsed, single breaks as newlines."""
+    pieces: list[str] = []
+    lines: list[str] = []
+    for line in [*text.split(BREAK), ""]:
+        words = " ".join(line.split())
+        if words:
+            lines.append(words)
+        elif lines:
+            pieces.append("\n".join(lines))
+            lines = []
+    return pieces
+
+
+def _code(text: str) -> list[str]:
+    """Lines of code as they are, without the blank ones around; one piece or none."""
     lines = [line.rstrip() for line in text.replace(BREAK, "\n").replace("\r", "").split("\n")]
-    while lines and not lines[0].strip():
+    while lines and not lines[0]:
         lines.pop(0)
-    while lines and not lines[-1].strip():
+    while lines and not lines[-1]:
         lines.pop()
-    return "\n".join(lines)
+    return ["\n".join(lines)] if lines else []

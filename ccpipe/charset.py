@@ -32,8 +32,9 @@ MIN_RUNS_ELSEWHERE = 0.25
 MAX_HALFWIDTH = 0.3
 """Share of half-width katakana above which a page is not Shift_JIS: nearly any double byte decodes to them."""
 
-MIN_HANGUL = 0.5
-"""Share of Hangul above which a page is EUC-KR (which the detector takes for broken UTF-8)."""
+_SCRIPTS = {"cp949": ("가", "힣", 0.5), "cp932": ("ぁ", "ヿ", 0.2), "euc_jp": ("ぁ", "ヿ", 0.2)}
+"""Codec -> first and last character of the script it is for, and the share of them that makes a text surely such.
+(The detector takes EUC-KR for broken UTF-8, so Hangul is looked for whenever it is at a loss.)"""
 
 _META = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:\-]+)", re.IGNORECASE)
 _XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:\-]+)", re.IGNORECASE)
@@ -73,6 +74,9 @@ def decode(raw: bytes, content_type: str = "") -> Decoded:
     for bom, codec in _BOMS:
         if raw.startswith(bom):
             return _decoded(raw[len(bom) :], codec, "bom")
+    wide = _wide(raw)
+    if wide:
+        return _decoded(raw, wide, "detected")
     if _is_utf8(raw) and b"\x1b$" not in raw:
         return Decoded(raw, "utf-8", "utf8")
     return _decode_legacy(raw, content_type)
@@ -104,9 +108,6 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def _decode_legacy(raw: bytes, content_type: str) -> Decoded:
-    wide = _wide(raw)
-    if wide:
-        return _decoded(raw, wide, "detected")
     as_utf8 = _decoded(raw, "utf-8", "utf8")
     if as_utf8.errors <= MAX_BROKEN_UTF8 and b"\x1b$" not in raw:
         return as_utf8
@@ -134,18 +135,28 @@ def _guess(raw: bytes) -> str:
     """The detector's answer as a Python codec; windows-1252 when it has none."""
     codec = codec_of(detect_encoding(raw) or "")
     if codec is None or codec.startswith("utf"):
-        korean = _decoded(raw, "cp949", "")
-        return "cp949" if korean.errors <= MAX_ERRORS and _share(korean.utf8.decode(), "가", "힣") > MIN_HANGUL else "cp1252"
+        return "cp949" if _in_runs(raw) > MIN_RUNS and _speaks(raw, "cp949") else "cp1252"
     return codec
 
 
 def _wide(raw: bytes) -> str | None:
     """UTF-16 without a mark: every other byte of the markup is zero."""
     head = raw[:META_BYTES]
+    if b"\0" not in head:
+        return None
     for first, codec in ((1, "utf-16-le"), (0, "utf-16-be")):
         if 4 * head[first::2].count(0) > 3 * len(head[first::2]) and head[1 - first :: 2].count(0) == 0:
             return codec
     return None
+
+
+def _speaks(raw: bytes, guess: str) -> bool:
+    """Is the guess sure because its script shows? GB18030 and Big5 decode nearly any double bytes, to rare characters."""
+    if guess not in _SCRIPTS:
+        return False
+    first, last, enough = _SCRIPTS[guess]
+    found = _decoded(raw, guess, "")
+    return found.errors <= MAX_ERRORS and _share(found.utf8.decode(), first, last) > enough
 
 
 def _believable(raw: bytes, codec: str, guess: str) -> bool:
@@ -157,6 +168,8 @@ def _believable(raw: bytes, codec: str, guess: str) -> bool:
         return False
     declared = _decoded(raw, codec, "")
     if codec in _MULTIBYTE:
+        if _speaks(raw, guess):
+            return False
         odd = codec == "cp932" and _share(declared.utf8.decode(), "｡", "ﾟ") > MAX_HALFWIDTH
         return declared.errors <= MAX_ERRORS and not odd
     if guess in _MULTIBYTE:

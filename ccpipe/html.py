@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from selectolax.lexbor import LexborHTMLParser
+from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from ccpipe import charset, guards
 from ccpipe.blocks import read_blocks
@@ -22,6 +22,9 @@ from ccpipe.maintext import main_blocks, render
 
 MAX_UNDECODABLE = 0.3
 """Share of the non-ASCII characters that may be lost; beyond it the page is binary data or in no known charset."""
+
+FEW_CHARS = 200
+"""Main text below this sends a second look at the hidden parts: pages of one script, forums with a <noscript> version."""
 
 MAX_TITLE = 1_000
 """Characters kept of a title."""
@@ -66,11 +69,19 @@ def extract(
     if broken:
         raise NotExtracted(broken)
     tree = LexborHTMLParser(utf8)
-    text = ""
-    if tree.body is not None:
-        page = read_blocks(tree.body)
-        text = clean(render(page, main_blocks(page))).strip()
+    text = _main_text(tree.body) if tree.body is not None else ""
     return Extracted(text, _title(tree), _lang(tree), decoded.charset, decoded.source)
+
+
+def _main_text(body: LexborNode) -> str:
+    """Main text; where next to nothing is to be seen, also of what the page keeps hidden until its scripts have run."""
+    page = read_blocks(body)
+    text = clean(render(page, main_blocks(page))).strip()
+    if len(text) >= FEW_CHARS:
+        return text
+    page = read_blocks(body, hidden=True)
+    more = clean(render(page, main_blocks(page))).strip()
+    return more if len(more) >= max(FEW_CHARS, 3 * len(text)) else text
 
 
 def clean(text: str) -> str:

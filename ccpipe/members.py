@@ -19,6 +19,9 @@ CHUNK_BYTES = 1 << 18
 DISCARD_BYTES = 1 << 20
 """Inflated bytes per step once the limit is passed."""
 
+SALVAGE_BYTES = 256
+"""Compressed bytes per step where damage is near."""
+
 GZIP_MAGIC = b"\x1f\x8b\x08"
 RECORD_STARTS = (b"WARC/", b"filedesc:", b"warc/")
 PROBE_BYTES = 4096
@@ -80,9 +83,22 @@ class MemberReader:
         while size < self._limit and member.damage is None and not self._inflater.eof:
             parts.append(self._inflate(member, self._limit - size))
             size += len(parts[-1])
-        member.data = b"".join(parts)
-        member.size = size
+        member.data = self._salvage(member.offset) if member.damage == "corrupt" else b"".join(parts)
+        member.size = len(member.data)
         return member
+
+    def _salvage(self, offset: int) -> bytes:
+        """What can be inflated before the damage. In steps of fixed size: zlib gives nothing of the step that fails, and
+        the same bytes must come out wherever reading began."""
+        self._file.seek(offset)
+        inflater = zlib.decompressobj(wbits=31)
+        data = bytearray()
+        try:
+            while len(data) < self._limit and not inflater.eof and (step := self._file.read(SALVAGE_BYTES)):
+                data += inflater.decompress(step)
+        except zlib.error:
+            pass
+        return bytes(data[: self._limit])
 
     def _inflate(self, member: Member, at_most: int) -> bytes:
         """Some inflated bytes, or damage noted in `member`."""

@@ -11,61 +11,16 @@ Three ways of reading, decided by the bytes of the file alone, so that a reader 
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastwarc.warc import ArchiveIterator, WarcRecord
+from fastwarc.warc import ArchiveIterator
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
 from ccpipe.members import DISCARD_BYTES, GZIP_MAGIC, Member, MemberReader
-
-HEADER_BYTES = 1 << 16
-"""Room for the WARC and HTTP headers beside the largest body (FastWARC refuses headers over 32 KiB)."""
-
-RECORD_END = 4
-"""CRLF CRLF after the block."""
-
-TYPE_NAMES = {
-    2: "warcinfo",
-    4: "response",
-    8: "resource",
-    16: "request",
-    32: "metadata",
-    64: "revisit",
-    128: "conversion",
-    256: "continuation",
-}
-HEADERS = ("warc-target-uri", "warc-record-id", "warc-date", "content-type", "content-length")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record begins: byte `offset` of the file, `skip` records after it, and the way of reading from there."""
-
-    how: str
-    offset: int = 0
-    skip: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One WARC record. `block` holds at most the wanted bytes of its content, `block_bytes` says how many there are.
-
-    `length` is 0 where the record has no byte range of its own. `damage`: None, `cut` or `corrupt`.
-    """
-
-    kind: str
-    offset: int
-    length: int
-    headers: dict[str, str]
-    block: bytes
-    block_bytes: int
-    damage: str | None
-    next: Place
+from ccpipe.record import HEADER_BYTES, RECORD_END, Parsed, Place, Record, declared_length, fast_headers, fast_kind, parse, warcio_headers
 
 
 def read_records(path: Path, place: Place | None, max_block: int, damage: Counter[str]) -> Iterator[Record]:
@@ -96,7 +51,7 @@ def _read_members(path: Path, place: Place, max_block: int, damage: Counter[str]
     with path.open("rb") as file:
         reader = MemberReader(file, place.offset, max_block + HEADER_BYTES)
         for member in reader:
-            parsed = _parse(member.data) if member.data else None
+            parsed = parse(member.data) if member.data else None
             if parsed and member.damage is None and _holds_more(parsed, member):
                 handover.append(Place("stream", member.offset))
                 return
@@ -109,7 +64,7 @@ def _read_members(path: Path, place: Place, max_block: int, damage: Counter[str]
                 yield _from_member(parsed, member, max_block)
 
 
-def _count_damage(member: Member, parsed: _Parsed | None, damage: Counter[str]) -> None:
+def _count_damage(member: Member, parsed: Parsed | None, damage: Counter[str]) -> None:
     if member.damage:
         damage[f"damage_{member.damage}_member" if member.damage != "junk" else "damage_junk_between_members"] += 1
     elif not member.data:
@@ -120,65 +75,14 @@ def _count_damage(member: Member, parsed: _Parsed | None, damage: Counter[str]) 
         damage["damage_short_block"] += 1
 
 
-def _from_member(parsed: _Parsed, member: Member, max_block: int) -> Record:
+def _from_member(parsed: Parsed, member: Member, max_block: int) -> Record:
     available = member.size - parsed.header_bytes
     size = min(parsed.declared, available) if parsed.declared >= 0 else available
     after = Place("members", member.offset + member.length)
     return Record(parsed.kind, member.offset, member.length, parsed.headers, parsed.block[:max_block], size, member.damage, after)
 
 
-@dataclass(slots=True)
-class _Parsed:
-    kind: str
-    headers: dict[str, str]
-    block: bytes
-    header_bytes: int
-    declared: int
-    """Content-Length; -1 when there is none that can be read."""
-
-
-def _parse(data: bytes) -> _Parsed | None:
-    """The record at the start of `data`, by FastWARC or, failing that, by warcio."""
-    try:
-        record = WarcRecord.from_bytes(data)
-    except OSError:
-        return _parse_warcio(data)
-    kind = TYPE_NAMES.get(int(record.record_type))
-    if not kind:
-        return _parse_warcio(data)
-    headers = {name: record.headers.get(name) or "" for name in HEADERS}
-    start = data.find(b"\r\n\r\n", len(data) - len(data.lstrip()))
-    if start < 0:
-        return _parse_warcio(data)
-    header_bytes = start + 4
-    declared = _length(headers)
-    block = data[header_bytes : header_bytes + declared] if declared >= 0 else data[header_bytes:]
-    return _Parsed(kind, headers, block, header_bytes, declared)
-
-
-def _parse_warcio(data: bytes) -> _Parsed | None:
-    try:
-        record = next(iter(WarcioIterator(io.BytesIO(data), no_record_parse=True, arc2warc=True)))
-        block = record.raw_stream.read()
-    except Exception:  # the last resort read nothing: the caller counts it
-        return None
-    if not record.rec_type:
-        return None
-    headers = _warcio_headers(record)
-    declared = _length(headers)
-    return _Parsed(record.rec_type, headers, block, max(0, len(data) - len(block) - RECORD_END), declared)
-
-
-def _warcio_headers(record: Any) -> dict[str, str]:
-    return {name: record.rec_headers.get_header(name) or "" for name in HEADERS}
-
-
-def _length(headers: dict[str, str]) -> int:
-    text = headers["content-length"].strip()
-    return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def _holds_more(parsed: _Parsed, member: Member) -> bool:
+def _holds_more(parsed: Parsed, member: Member) -> bool:
     """Does another record follow in the same gzip member?"""
     end = parsed.header_bytes + parsed.declared
     if parsed.declared < 0 or member.size <= end + RECORD_END:
@@ -186,7 +90,7 @@ def _holds_more(parsed: _Parsed, member: Member) -> bool:
     return member.data[end : end + 64].lstrip().startswith((b"WARC/", b"warc/"))
 
 
-def _ran_over(parsed: _Parsed, member: Member) -> bool:
+def _ran_over(parsed: Parsed, member: Member) -> bool:
     """Did a record too large to be looked behind end before its member?"""
     end = parsed.header_bytes + parsed.declared
     return end >= len(member.data) and member.size > end + RECORD_END
@@ -202,8 +106,8 @@ def _read_plain(path: Path, place: Place, max_block: int, damage: Counter[str], 
     with path.open("rb") as file, path.open("rb") as second:
         file.seek(place.offset)
         for count, record in enumerate(_fast_records(file)):
-            headers = {name: record.headers.get(name) or "" for name in HEADERS}
-            offset, declared = int(record.stream_pos), max(_length(headers), 0)
+            headers = fast_headers(record)
+            offset, declared = int(record.stream_pos), max(declared_length(headers), 0)
             end = offset + _header_bytes(second, offset) + declared
             if count < place.skip:
                 continue
@@ -211,15 +115,11 @@ def _read_plain(path: Path, place: Place, max_block: int, damage: Counter[str], 
             block = record.reader.read(max_block)
             cut = _note_cut(end > size, damage)
             length = min(end + RECORD_END, size) - offset
-            yield Record(_kind(record), offset, length, headers, block, declared, cut, place_after)
+            yield Record(fast_kind(record), offset, length, headers, block, declared, cut, place_after)
             place = place_after
         second.seek(min(end, size))
         if second.read(HEADER_BYTES).strip(b"\r\n\0 "):
             handover.append(Place("warcio", place.offset, place.skip))
-
-
-def _kind(record: Any) -> str:
-    return TYPE_NAMES.get(int(record.record_type), "unknown")
 
 
 def _note_cut(cut: bool, damage: Counter[str]) -> str | None:
@@ -253,11 +153,11 @@ def _read_stream(path: Path, place: Place, max_block: int, damage: Counter[str],
             count += 1
             if count <= place.skip:
                 continue
-            headers = {name: record.headers.get(name) or "" for name in HEADERS}
+            headers = fast_headers(record)
             block = record.reader.read(max_block)
             size = len(block) + int(record.reader.consume())
-            cut = _note_cut(_length(headers) > size, damage)
-            yield Record(_kind(record), place.offset, 0, headers, block, size, cut, Place("stream", place.offset, count))
+            cut = _note_cut(declared_length(headers) > size, damage)
+            yield Record(fast_kind(record), place.offset, 0, headers, block, size, cut, Place("stream", place.offset, count))
     if not count:
         handover.append(Place("warcio", place.offset))
 
@@ -267,15 +167,15 @@ def _read_warcio(path: Path, place: Place, max_block: int, damage: Counter[str],
     count = 0
     with path.open("rb") as file:
         file.seek(place.offset)
-        records = WarcioIterator(file, no_record_parse=True, arc2warc=True)
+        records = WarcioIterator(file, no_record_parse=True)
         while record := _next_warcio(records, damage):
             count += 1
             if count <= place.skip:
                 continue
             block = record.raw_stream.read(max_block)
             size = len(block) + _discard(record.raw_stream)
-            headers = _warcio_headers(record)
-            if _length(headers) > size:  # lengths are not to be trusted here: no reason to drop the page
+            headers = warcio_headers(record)
+            if declared_length(headers) > size:  # lengths are not to be trusted here: no reason to drop the page
                 damage["damage_short_block"] += 1
             offset, after = int(records.get_record_offset()), Place("warcio", place.offset, count)
             yield Record(record.rec_type or "unknown", offset, 0, headers, block, size, None, after)

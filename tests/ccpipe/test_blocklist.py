@@ -1,0 +1,119 @@
+"""Blocked addresses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccpipe.blocklist import Blocklist, NotABlocklist, build_blocklist, compile_blocklist, entry_key, host_of, split_address
+
+LISTS = {
+    "adult": ["bad.example", "blocked.co.uk", "# a comment", "", "bücher.example"],
+    "phishing": ["http://shop.example/login/", "www.other.example/a?b=1", "0.0.0.0 evil.example.net", "||ads.example.org^", "192.0.2.7"],
+}
+BLOCKED = {
+    "http://bad.example/": "adult",
+    "https://bad.example": "adult",
+    "HTTPS://Bad.EXAMPLE./path?q#f": "adult",
+    "http://user:pass@bad.example:8080/": "adult",
+    "http://deep.sub.bad.example/x": "adult",
+    "//bad.example/x": "adult",
+    "http://xn--bcher-kva.example/": "adult",
+    "http://BÜCHER.example/": "adult",
+    "http://shop.example/login": "phishing",
+    "https://www.shop.example/login/#x": "phishing",
+    "http://shop.example:80/login/": "phishing",
+    "http://other.example/a?b=1": "phishing",
+    "http://x.evil.example.net/": "phishing",
+    "http://ads.example.org/banner": "phishing",
+    "http://192.0.2.7/": "phishing",
+}
+FREE = [
+    "http://example/",
+    "http://notbad.example/",
+    "http://bad.example.com/",
+    "http://co.uk/",
+    "http://shop.example/",
+    "http://shop.example/login/more",
+    "http://shop.example/LOGIN",
+    "http://other.example/a?b=2",
+    "http://example.net/",
+    "http://2.7/",
+    "http://10.192.0.2.7/",
+    "http://good.example/?u=http://bad.example/",
+    "",
+    "dns:bad",
+    "http://[2001:db8::1]/",
+    "http://[broken/",
+]
+
+
+@pytest.mark.parametrize("url", BLOCKED)
+def test_spellings_of_a_listed_address_match(url: str) -> None:
+    assert compile_blocklist(LISTS).match(url) == BLOCKED[url]
+
+
+@pytest.mark.parametrize("url", FREE)
+def test_others_do_not(url: str) -> None:
+    assert compile_blocklist(LISTS).match(url) is None
+
+
+def test_the_compiled_file_answers_the_same_and_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    first = build_blocklist(LISTS, tmp_path / "a")
+    build_blocklist({name: iter(lines) for name, lines in LISTS.items()}, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    mapped = Blocklist.open(tmp_path / "a")
+    assert len(mapped) == len(first) == 8
+    assert {url: mapped.match(url) for url in [*BLOCKED, *FREE]} == {**BLOCKED, **dict.fromkeys(FREE)}
+
+
+DOMAINS = st.lists(st.from_regex(r"[a-z]{1,3}\.[a-z]{1,3}", fullmatch=True), max_size=20)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), DOMAINS, min_size=1))
+def test_equals_a_dictionary(lists: dict[str, list[str]]) -> None:
+    """The first category that lists a domain wins; nothing else matches."""
+    expected: dict[str, str] = {}
+    for category, domains in lists.items():
+        for domain in domains:
+            expected.setdefault(domain, category)
+    blocklist = compile_blocklist(lists)
+    for domain in [*expected, "zzzz.zz"]:
+        assert blocklist.match(f"http://{domain}/") == expected.get(domain)
+
+
+def test_folders_like_ut1_and_plain_files(tmp_path: Path) -> None:
+    folder = tmp_path / "blacklists"
+    (folder / "Adult Stuff").mkdir(parents=True)
+    (folder / "Adult Stuff" / "domains").write_text("bad.example\n")
+    (folder / "Adult Stuff" / "urls").write_text("shop.example/login\n")
+    (folder / "gambling.txt").write_text("127.0.0.1 dice.example\n")
+    blocklist = Blocklist.open(folder)
+    urls = ["http://bad.example", "http://shop.example/login", "http://dice.example"]
+    assert [blocklist.match(url) for url in urls] == ["adult_stuff", "adult_stuff", "gambling"]
+    assert Blocklist.open(folder / "gambling.txt").match("http://dice.example/x") == "blocked"
+
+
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+    build_blocklist(LISTS, tmp_path / "a")
+    (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-1])
+    with pytest.raises(NotABlocklist, match="build it again"):
+        Blocklist.open(tmp_path / "a")
+
+
+def test_an_empty_list_blocks_nothing(tmp_path: Path) -> None:
+    build_blocklist({"none": []}, tmp_path / "a")
+    assert Blocklist.open(tmp_path / "a").match("http://bad.example/") is None
+
+
+def test_entries_that_would_block_too_much_are_ignored() -> None:
+    assert [entry_key(line) for line in ("com", "0.0.0.0 localhost", "! note", "[Adblock Plus]", "# x")] == [None] * 5
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address(text: str) -> None:
+    assert split_address(text) == split_address(f"{text}#fragment") or "#" in text
+    assert isinstance(host_of(text), str)

@@ -1,0 +1,251 @@
+"""The stage: every response accounted for, whatever the archive holds, and the same bytes wherever it was cut."""
+
+from __future__ import annotations
+
+import gzip
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from warc_pages import PROSE, bomb, html, member, page, record, response, write_warc
+from warcio.archiveiterator import ArchiveIterator
+
+from ccpipe.blocklist import build_blocklist
+from ccpipe.counts import Counts
+from ccpipe.extract import Extract
+from ccpipe.meta import BASE_SCHEMA
+from ccpipe.stage import Unit
+from ccpipe.wet import read_texts, text_digest
+
+CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
+JAPANESE = "川の水は夜のうちに増え、朝には低い畑がすべて水の下になっていた。村の人は誰もこんな春を覚えていなかった。カタカナも少し。"
+RUSSIAN = "Река поднялась ночью, и к утру нижние поля были под водой. Никто в деревне не помнил такой весны, но к воскресенью вода ушла."
+
+
+@dataclass
+class Done:
+    counts: Counts
+    rows: pa.Table
+    texts: list[str]
+    wet: bytes
+    base: bytes
+    n_slices: int
+
+
+def run(folder: Path, warcs: Sequence[Path], **config: object) -> Done:
+    """The whole unit, slice by slice, as the worker drives it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = Extract("extract", Extract.Config(**config))  # type: ignore[arg-type]
+    stage.load()
+    unit = Unit("00007", 7, (7,), {"warcs": [{"path": str(path), "bytes": path.stat().st_size} for path in warcs]})
+    slices, parts, cursor = [], [], None
+    while not slices or cursor is not None:
+        slices.append(folder / f"slice{len(slices)}")
+        slices[-1].mkdir()
+        counts, cursor = stage.slice(unit, {}, slices[-1], cursor)
+        parts.append(counts)
+    out = {"wet": folder / "out.warc.wet.gz", "base": folder / "out.parquet"}
+    stage.join(unit, {}, slices, out)
+    counts = Counts.total(parts)
+    rows = pq.read_table(out["base"])
+    texts = read_texts(out["wet"], rows["wet_offset"].to_numpy(), rows["wet_length"].to_numpy().astype(np.int64)).to_pylist()
+    assert counts.read == counts.kept + sum(counts.dropped.values()) == counts.extra["records_response"]
+    assert counts.kept == rows.num_rows
+    return Done(counts, rows, texts, out["wet"].read_bytes(), out["base"].read_bytes(), len(slices))
+
+
+def one(tmp_path: Path, *records: bytes, **config: object) -> Done:
+    return run(tmp_path / "run", [write_warc(tmp_path / "in.warc.gz", *records)], **config)
+
+
+def test_the_meta_is_complete_and_leads_back_to_page_and_text(tmp_path: Path) -> None:
+    path = write_warc(tmp_path / "a.warc.gz", page(1), record(b"", 2, "request"), page(3))
+    done = run(tmp_path / "run", [path])
+    assert done.rows.schema.equals(BASE_SCHEMA)
+    assert done.texts == [f"Chapter {n}\n{PROSE}\nThis is the page with the number {n}." for n in (1, 3)]
+    row = done.rows.to_pylist()[1]
+    with path.open("rb") as file:
+        file.seek(row["warc_offset"])
+        assert gzip.decompress(file.read(row["warc_length"])) == page(3)
+    assert {key: row[key] for key in ("url", "host", "title", "http_status", "content_type", "charset", "charset_source")} == {
+        "url": "https://example.org/page/3",
+        "host": "example.org",
+        "title": "A page",
+        "http_status": 200,
+        "content_type": "text/html",
+        "charset": "utf-8",
+        "charset_source": "utf8",
+    }
+    assert row["warc_path"] == str(path)
+    assert row["warc_record_id"] == "<urn:uuid:00000000-0000-4000-8000-000000000003>"
+    assert row["warc_date"] == "2024-03-01T00:00:00Z"
+    assert row["digest"] == text_digest(done.texts[1].encode())
+    assert row["text_bytes"] == len(done.texts[1].encode())
+    assert done.counts.extra["records_request"] == 1
+
+
+@pytest.mark.parametrize("packing", ["gzip_per_record", "whole_file_gzip", "uncompressed", "damaged"])
+def test_bytes_do_not_depend_on_where_slices_are_cut(tmp_path: Path, packing: str) -> None:
+    """Slices of 1 KiB, 64 KiB and without end give the same files and the same counts."""
+    padding = "".join(f"<!-- {i * 7919 % 99991} -->" for i in range(1000))
+    pages = [record(response(html(f"<p>{PROSE} Page {n}.</p>{padding}")), n) for n in range(40)]
+    path = tmp_path / "a.warc.gz"
+    packed = {
+        "gzip_per_record": b"".join(map(member, pages)),
+        "whole_file_gzip": gzip.compress(b"".join(pages), mtime=0),
+        "uncompressed": b"".join(pages),
+        "damaged": b"".join(member(one)[:-30] if n % 5 == 3 else member(one) for n, one in enumerate(pages)),
+    }
+    path.write_bytes(packed[packing])
+    warcs = [path, write_warc(tmp_path / "b.warc.gz", page(100)), write_warc(tmp_path / "none.warc.gz")]
+    whole = run(tmp_path / "whole", warcs, slice_bytes=1 << 40)
+    assert whole.n_slices == 3
+    for slice_bytes in (1 << 10, 1 << 16):
+        cut = run(tmp_path / str(slice_bytes), warcs, slice_bytes=slice_bytes)
+        assert cut.n_slices > (40 if slice_bytes == 1 << 10 else 3)
+        assert (cut.wet, cut.base, cut.counts) == (whole.wet, whole.base, whole.counts)
+
+
+def test_a_shard_without_warcs_gives_valid_empty_files(tmp_path: Path) -> None:
+    done = run(tmp_path / "run", [])
+    assert (done.rows.num_rows, done.counts.read) == (0, 0)
+    assert gzip.decompress(done.wet).startswith(b"WARC/1.1\r\nWARC-Type: warcinfo")
+
+
+def test_a_missing_warc_is_an_error_and_no_bad_input(tmp_path: Path) -> None:
+    stage = Extract("extract", Extract.Config())
+    unit = Unit("0", 0, (0,), {"warcs": [{"path": str(tmp_path / "gone.warc.gz"), "bytes": 1}]})
+    with pytest.raises(FileNotFoundError, match="manifest"):
+        stage.slice(unit, {}, tmp_path, None)
+
+
+DROPS = {
+    "http_status": page(1, status="404 Not Found"),
+    "not_html": page(1, b"%PDF-1.4", content_type="application/pdf"),
+    "no_http_header": record(b"<html>no status line</html>"),
+    "bad_content_encoding": record(response(b"\x1f\x8b\x08\0" + b"\xff" * 99, extra="Content-Encoding: gzip\r\n")),
+    "expands_too_far": record(response(bomb(50), extra="Content-Encoding: gzip\r\n")),
+    "too_large": page(1, b"<p>" + b"x" * (11 << 20)),
+    "too_deep": page(1, b"<div>" * 100_000),
+    "too_many_attributes": page(1, b"<p " + b" ".join(b"a%d" % i for i in range(50_000)) + b">x"),
+    "undecodable": page(1, b"\xff\xfe" + b"\x00\xd8" * 5000),
+    "no_text": page(1, html("")),
+    "too_short": page(1, html("<p>Hi.</p>")),
+}
+
+
+@pytest.mark.parametrize("reason", DROPS)
+def test_each_bad_page_is_dropped_for_its_reason_and_stops_nothing(tmp_path: Path, reason: str) -> None:
+    done = one(tmp_path, page(8), DROPS[reason], page(9))
+    assert dict(done.counts.dropped) == {reason: 1}
+    assert done.counts.kept == 2
+
+
+def test_a_record_without_http_headers_or_type_is_judged_by_its_bytes(tmp_path: Path) -> None:
+    bare = record(b"HTTP/1.1 200 OK\r\n\r\n" + html())
+    assert one(tmp_path, bare, page(9, content_type="")).counts.kept == 2
+
+
+def test_a_member_without_warc_headers_is_damage(tmp_path: Path) -> None:
+    done = one(tmp_path, page(1), b"\r\n\r\n" + html(), page(2))
+    assert done.counts.kept == 2
+    assert done.counts.extra["damage_no_warc_header"] == 1
+
+
+def test_damaged_archives_are_counted_by_name(tmp_path: Path) -> None:
+    whole = member(page(2))
+    cases = {
+        "truncated_gzip": (member(page(1)) + whole[:-50], {"record_cut": 1}, {"damage_cut_member": 1}),
+        "flipped_byte": (member(page(1)) + whole[:-6] + b"\0" + whole[-5:], {"record_corrupt": 1}, {"damage_corrupt_member": 1}),
+        "junk_between": (member(page(1)) + b"junk" * 500 + whole, {}, {"damage_junk_between_members": 1}),
+        "zero_bytes": (b"", {}, {"damage_empty_file": 1}),
+        "not_a_warc": (b"PK\x03\x04" * 99, {}, {"damage_unreadable_rest": 1}),
+    }
+    for name, (data, dropped, damage) in cases.items():
+        path = tmp_path / f"{name}.warc.gz"
+        path.write_bytes(data)
+        done = run(tmp_path / name, [path, write_warc(tmp_path / "good.warc.gz", page(5))])
+        assert dict(done.counts.dropped) == dropped, name
+        assert {key: n for key, n in done.counts.extra.items() if key.startswith("damage")} == damage, name
+        assert "number 5" in done.texts[-1]
+
+
+@pytest.mark.parametrize("declared", ["", "charset=utf-8", "charset=iso-8859-1"])
+@pytest.mark.parametrize(("charset", "text"), [("gb18030", CHINESE), ("shift_jis", JAPANESE), ("windows-1251", RUSSIAN)])
+def test_pages_in_old_charsets_are_right_with_wrong_or_no_declaration(tmp_path: Path, charset: str, text: str, declared: str) -> None:
+    body = f"<html><head><title>{text[:9]}</title></head><body><p>{text}</p></body></html>".encode(charset)
+    done = one(tmp_path, page(1, body, content_type=f"text/html; {declared}"))
+    assert done.texts == [text]
+    row = done.rows.to_pylist()[0]
+    assert (row["title"], row["charset"], row["charset_source"]) == (text[:9], charset, "detected")
+
+
+def test_nuls_are_taken_out(tmp_path: Path) -> None:
+    done = one(tmp_path, page(1, html(f"<p>{PROSE[:50]}\0{PROSE[50:]}</p>", "<title>a\0b</title>")))
+    assert done.texts == [PROSE]
+    assert done.rows["title"].to_pylist() == ["ab"]
+
+
+def test_a_page_of_200_mb_is_dropped_in_bounded_memory(tmp_path: Path) -> None:
+    head = record(response(b"", extra=""), 1).partition(b"\r\n\r\n")[0]
+    head = head.rpartition(b"\r\n")[0] + b"\r\nContent-Length: 200000100\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+    packer_input = (head, b"<p>" + b"x" * 999_997)
+    path = tmp_path / "large.warc.gz"
+    with gzip.GzipFile(path, "wb", compresslevel=1, mtime=0) as file:
+        file.write(packer_input[0])
+        for _ in range(200):
+            file.write(packer_input[1])
+    path.write_bytes(path.read_bytes() + member(page(2)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    done = run(tmp_path / "run", [path])
+    assert dict(done.counts.dropped) == {"too_large": 1}
+    assert done.counts.kept == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 << 10  # KiB
+
+
+def test_blocked_addresses_are_dropped_by_category(tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").write_text("example.org\n")
+    build_blocklist({"adult": ["other.example"], "fraud": ["example.org"]}, tmp_path / "compiled")
+    for name, reason in (("plain.txt", "url_blocked_blocked"), ("compiled", "url_blocked_fraud")):
+        path = write_warc(tmp_path / "in.warc.gz", page(1), record(response(html()), 2, url="https://free.example/"))
+        done = run(tmp_path / f"run-{name}", [path], blocklist=str(tmp_path / name))
+        assert dict(done.counts.dropped) == {reason: 1}
+        assert done.rows["host"].to_pylist() == ["free.example"]
+
+
+def test_addresses_are_made_fit_for_headers(tmp_path: Path) -> None:
+    urls = ["<http://a.example/x y>", "http://a.example/\x85ü", ""]
+    done = one(tmp_path, *(record(response(html()), n, url=url) if url else page(n) for n, url in enumerate(urls)))
+    assert done.rows["url"].to_pylist()[:2] == ["http://a.example/x%20y", "http://a.example/ü"]
+
+
+def test_config_is_checked() -> None:
+    for bad in ({"where": "lid_label = 'zh'"}, {"max_html_bytes": 0}, {"min_text_chars": 0}, {"statuses": ()}, {"unknown": 1}):
+        with pytest.raises(ValidationError):
+            Extract.Config(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.shared
+def test_real_odd_archives_are_accounted_for(tmp_path: Path, shared_data: Path) -> None:
+    """All odd and damaged archives of public projects as one shard; slices cut anywhere give the same bytes."""
+    warcs = sorted(path for path in (shared_data / "warc-odd").rglob("*") if path.is_file() and path.suffix != ".md")
+    whole = run(tmp_path / "whole", warcs)
+    cut = run(tmp_path / "cut", warcs, slice_bytes=1 << 16)
+    assert (cut.wet, cut.base, cut.counts) == (whole.wet, whole.base, whole.counts)
+    assert whole.counts.kept > 100
+
+
+@pytest.mark.shared
+def test_real_pages_are_all_read(tmp_path: Path, shared_data: Path) -> None:
+    path = shared_data / "extraction" / "dev" / "dev-extra-00000.warc.gz"
+    with path.open("rb") as file:
+        expected = sum(one.rec_type == "response" for one in ArchiveIterator(file))
+    done = run(tmp_path / "run", [path])
+    assert done.counts.read == expected
+    assert done.counts.kept > 0.97 * expected
