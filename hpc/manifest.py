@@ -64,8 +64,11 @@ def expand_inputs(patterns: Iterable[str], folder: Path) -> list[str]:
                 raise ManifestError(f"input list {listing} does not exist; expected a text file with one path per line")
             lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
             matches = [str(folder / line) for line in lines if line and not line.startswith("#")]
+        elif (folder / pattern).is_file():
+            matches = [str(folder / pattern)]  # a name as it is, also with brackets in it
         else:
-            matches = glob.glob(str(folder / pattern), recursive=True)
+            # root_dir: a bracket in the name of the folder is no pattern
+            matches = [str(folder / match) for match in glob.glob(pattern, root_dir=folder, recursive=True)]
         files = {os.path.abspath(match) for match in matches if Path(match).is_file()}
         missing = [match for match in matches if not Path(match).exists()]
         if missing:
@@ -75,6 +78,9 @@ def expand_inputs(patterns: Iterable[str], folder: Path) -> list[str]:
                 f"inputs {pattern!r} match no file (looked from {folder}); check the path, or quote a glob as it would be typed in a shell"
             )
         found |= files
+    odd = next((path for path in found if path != path.encode(errors="replace").decode()), None)
+    if odd is not None:
+        raise ManifestError(f"the name {odd!r} is not UTF-8, as a manifest must be; rename the file or link it under another name")
     return sorted(found)
 
 
@@ -106,21 +112,37 @@ def make_manifest(paths: Sequence[str], shard_bytes: int) -> Manifest:
 
 
 def freeze(run: Path, patterns: Iterable[str], folder: Path, shard_bytes: int) -> tuple[Manifest, str | None]:
-    """The run's manifest, made now if there is none. The second value says how the inputs have changed since, or None."""
+    """The run's manifest, made now if there is none. The second value says how the inputs have changed since, or None.
+
+    Inputs that can no longer be found do not stop a run whose manifest is frozen: they may have been read and deleted.
+    """
     path = run / "manifest.jsonl"
-    now = expand_inputs(patterns, folder)
     if not path.exists():
-        publish_text_once(path, make_manifest(now, shard_bytes).text())
+        publish_text_once(path, make_manifest(expand_inputs(patterns, folder), shard_bytes).text())
     manifest = load_manifest(path)
-    frozen = {file.path for file in manifest.files}
-    new, gone = len(set(now) - frozen), len(frozen - set(now))
+    return manifest, _notice(path, manifest, patterns, folder, shard_bytes)
+
+
+def _notice(path: Path, manifest: Manifest, patterns: Iterable[str], folder: Path, shard_bytes: int) -> str | None:
+    """What the config says now that the frozen manifest does not."""
+    try:
+        now = set(expand_inputs(patterns, folder))
+    except ManifestError as error:
+        return f"{error}. {path} is frozen and names {len(manifest.files)} files; stages that do not read them go on"
+    files = sorted(manifest.files, key=lambda file: file.path)
+    frozen = {file.path for file in files}
+    new, gone = len(now - frozen), len(frozen - now)
     if new or gone:
-        return manifest, (
+        return (
             f"the inputs have changed since {path} was frozen: {new} new files, {gone} no longer named; they are not taken in. "
             "Use another run directory for another input list"
         )
-    return manifest, None
+    if balance([file.bytes for file in files], shard_bytes) != [file.shard for file in files]:
+        return f"shard_bytes has changed since {path} was frozen; its {manifest.n_shards} shards stay. Use another run directory for others"
+    return None
 
 
 def load_manifest(path: Path) -> Manifest:
-    return Manifest(tuple(InputFile(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()))
+    # not splitlines(): a file name may hold what Unicode calls a line separator
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return Manifest(tuple(InputFile(**json.loads(line)) for line in lines if line))
