@@ -148,6 +148,8 @@ def _submit(flow: FlowPlan, stages: list[StagePlan]) -> int:
 
 def do_sbatch(args: argparse.Namespace) -> int:
     flow, stages = _planned(args)
+    if not any(stage.pending for stage in stages):
+        print("# nothing to do: everything is committed")
     for name, text in scripts(flow, stages):
         if args.to:
             args.to.mkdir(parents=True, exist_ok=True)

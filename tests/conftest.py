@@ -16,3 +16,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data beside the checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """Folder of the demo's small models; made now where `make models` has not."""
+    from jobs.demo.models import build_models
+
+    folder = REPO / ".cache" / "models"
+    build_models(folder)
+    return folder
