@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -39,11 +40,16 @@ def new_attempt() -> Attempt:
 
 
 def process_alive(pid: int) -> bool:
-    """Whether a process of this host exists."""
+    """Whether a process of this host exists and can still work: one that has ended and waits for its parent to notice cannot."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        # "<pid> (<name>) <state> ...", where the name may hold anything
+        state = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(") ")[2][:1]
+    except OSError:
+        return True  # no /proc here
+    return state not in ("Z", "X")

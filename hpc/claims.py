@@ -69,16 +69,24 @@ def try_claim(path: Path, attempt: Attempt) -> Claim | None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return None
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(attempt.to_dict(), file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(attempt.to_dict(), file)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return Claim(path, attempt)
 
 
 def take_over(path: Path, attempt: Attempt) -> Claim:
     """Put our claim in the place of a dead one. If two do so at once both work, and the sentinel decides."""
     beside = path.with_name(f".{path.name}.{attempt.id}")
-    beside.write_text(json.dumps(attempt.to_dict()))
-    os.rename(beside, path)
+    try:
+        beside.write_text(json.dumps(attempt.to_dict()))
+        os.rename(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     return Claim(path, attempt)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from hpc.commit import add_counts
 from hpc.files import point_link, read_json, replace_json, to_json
-from hpc.state import StageState
+from hpc.state import StageState, latest
 from hpc.worker import MAX_FAILURES
+
+LOW_DISK_BYTES = 1 << 20
 
 
 @dataclass
@@ -43,9 +45,10 @@ def run_gate(state: StageState) -> GateReport:
     """Check every unit's sentinel; publish `_SUCCESS.json` when all are there, take it back when not."""
     report = GateReport(state.stage, len(state.plan.units))
     done, failures = state.done_units(), state.failures()
+    full = _full_disk(state.run)
     for unit in state.plan.units:
         if unit.id not in done:
-            report.missing[unit.id] = _why(state, unit.id, failures.get(unit.id, []))
+            report.missing[unit.id] = _why(state, unit.id, failures.get(unit.id, [])) + full
     if report.complete:
         _publish_success(state)
         _move_current(state)
@@ -55,12 +58,19 @@ def run_gate(state: StageState) -> GateReport:
     return report
 
 
+def _full_disk(run: Path) -> str:
+    """Said of every missing unit, since on a full disk an attempt cannot record why it failed."""
+    free = shutil.disk_usage(run).free
+    return f"; the filesystem of {run} has {free:,} bytes left: make room" if free < LOW_DISK_BYTES else ""
+
+
 def _why(state: StageState, unit: str, failures: list[Path]) -> str:
     if not failures:
         return "worked on, or lost with its task" if state.claim_path(unit).exists() else "not started"
-    last = read_json(failures[-1])
+    path = latest(failures)
+    last = read_json(path)
     parked = "parked after" if len(failures) >= MAX_FAILURES else "failed"
-    return f"{parked} {len(failures)} attempts, last on {last['attempt']['host']}: {last['cause']} ({failures[-1]})"
+    return f"{parked} {len(failures)} attempts, last on {last['attempt']['host']}: {last['cause']} ({path})"
 
 
 def _publish_success(state: StageState) -> None:

@@ -13,6 +13,7 @@ state/<stage>/<fp12>/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,3 +91,8 @@ class StageState:
     def success(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = read_json_if_exists(self.success_path)
         return found
+
+
+def latest(failures: Sequence[Path]) -> Path:
+    """The failure that was recorded last; their names hold random ids and tell no order."""
+    return max(failures, key=lambda path: (path.stat().st_mtime_ns, path.name))

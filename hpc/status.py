@@ -15,7 +15,7 @@ from typing import Any
 from hpc.commit import add_counts
 from hpc.files import names_in, read_json, read_json_if_exists
 from hpc.plan import Plan
-from hpc.state import StageState
+from hpc.state import StageState, latest
 from hpc.worker import MAX_FAILURES
 
 SAMPLE = 500
@@ -91,10 +91,11 @@ def _add_failures(status: StageStatus, state: StageState, done: dict[str, float]
             continue
         status.failed += 1
         status.parked += len(attempts) >= MAX_FAILURES
-        last = read_json_if_exists(attempts[-1])
+        path = latest(attempts)
+        last = read_json_if_exists(path)
         if last is not None:
             causes[last["cause"].splitlines()[0][:160]] += 1
-            status.example = status.example or f"{unit}: {attempts[-1]}"
+            status.example = status.example or f"{unit}: {path}"
     status.causes = dict(causes.most_common())
 
 

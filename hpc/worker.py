@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.attempt import new_attempt
+from hpc.attempt import Attempt, new_attempt
 from hpc.claims import Claim, Watch, read_claim, take_over, try_claim
 from hpc.commit import Work, record_failure, run_unit
 from hpc.files import names_in
@@ -29,6 +30,9 @@ EXIT_LEFT = 3
 
 MAX_FAILURES = 3
 POLL_S = 2.0
+FIRST_POLL_S = 0.05
+"""A worker that waits for others looks again after this long, then after twice as long, up to `POLL_S`: the last unit of a
+short stage must not cost seconds, that of a long one no storm of directory reads."""
 
 
 @dataclass
@@ -65,17 +69,22 @@ class Worker:
         self.report = Report()
         self.watch = Watch()
         self.loaded = False
+        # our own failures are counted here too: on a full disk they cannot be recorded
+        self.tries: Counter[str] = Counter()
         # one identity for the process: claims of a killed process can be told by its pid
         self.me = new_attempt()
 
     def run(self) -> Report:
         """Pass over what is left until it is done, parked, not ready, or in the hands of others."""
-        left = list(self.units)
+        left, pause = list(self.units), FIRST_POLL_S
         while left and not self.report.stopped:
             left, waiting, progress = self._pass(left)
-            if not progress and waiting:
-                time.sleep(self.poll_s)
-            elif not progress:
+            if progress:
+                pause = FIRST_POLL_S
+            elif waiting:
+                time.sleep(min(pause, self.poll_s))
+                pause *= 2
+            else:
                 break
         return self.report
 
@@ -90,10 +99,16 @@ class Worker:
                 break
             if unit in done or self.state.is_done(unit):
                 continue
-            if len(failures.get(unit, ())) >= self.max_failures:
+            if max(len(failures.get(unit, ())), self.tries[unit]) >= self.max_failures:
                 self.report.parked.add(unit)
                 continue
-            claim, verdict = self._claim(unit)
+            try:
+                claim, verdict = self._claim(unit)
+            except OSError as error:
+                self._fail(unit, new_attempt(), error)
+                left.append(unit)
+                progress = True
+                continue
             if claim is None:
                 left.append(unit)
                 waiting = waiting or verdict == "unknown"
@@ -131,15 +146,19 @@ class Worker:
             self.report.not_ready[unit_id] = str(error)
             return False
         except Exception as error:
-            log.exception("%s %s failed", self.state.stage, unit_id)
-            record_failure(self.state, unit_id, attempt, f"{type(error).__name__}: {error}", error)
-            self.report.failed += 1
+            self._fail(unit_id, attempt, error)
             return True
         log.info("%s %s %s in %.1f s", self.state.stage, unit_id, outcome, time.monotonic() - started)
         self.report.stopped = outcome == "stopped"
         self.report.committed += outcome == "committed"
         self.report.lost += outcome == "lost"
         return False
+
+    def _fail(self, unit: str, attempt: Attempt, error: Exception) -> None:
+        log.error("%s %s failed", self.state.stage, unit, exc_info=error)
+        record_failure(self.state, unit, attempt, f"{type(error).__name__}: {error}", error)
+        self.tries[unit] += 1
+        self.report.failed += 1
 
 
 def blame_killed(state: StageState, host: str, pid: int, cause: str) -> list[str]:
