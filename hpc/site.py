@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class SiteError(Exception):
     """A profile that cannot be used; the message says where and what is possible."""
+
+
+OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+"""Long name of an sbatch option."""
 
 
 class Site(BaseModel):
@@ -39,7 +43,7 @@ class Site(BaseModel):
     max_time_min: int | None = Field(None, ge=1, description="longest time limit of the partition, minutes")
     signal_s: int = Field(120, ge=10, description="warning before the time limit, seconds")
     requeue: bool = Field(True, description="--requeue: preempted elements come back")
-    extra: dict[str, str | int | bool] = Field(default_factory=dict, description="further sbatch options, e.g. exclusive = true")
+    extra: dict[OptionName, str | int | bool] = Field(default_factory=dict, description="further sbatch options, e.g. exclusive = true")
 
 
 class Resources(BaseModel):
@@ -53,6 +57,7 @@ class Resources(BaseModel):
     task_minutes: int = Field(60, ge=1, description="how long a task should last, minutes; decides how many there are")
     time_limit_min: int | None = Field(None, ge=1, description="Slurm time limit, minutes; default: 3 x task_minutes + 30")
     nodes: int = Field(1, ge=1, description="nodes meant for this stage; dedup partitions = nodes x cpus")
+    tasks: int | None = Field(None, ge=1, description="array elements, where the estimate behind task_minutes is not to be trusted")
     max_tasks: int | None = Field(None, ge=1, description="array elements at most")
 
     @property

@@ -28,7 +28,7 @@ def pack(costs_s: Sequence[float], resources: Resources, site: Site) -> Packing:
     by_time = math.ceil(total_min / (resources.task_minutes * procs))
     by_units = math.ceil(units / procs)
     limits = {
-        f"{resources.task_minutes} min a task": max(1, by_time),
+        "resources.tasks" if resources.tasks else f"{resources.task_minutes} min a task": resources.tasks or max(1, by_time),
         f"one unit per process ({units} units / {procs} procs)": by_units,
         "the site's max_tasks": site.max_tasks,
         "resources.max_tasks": resources.max_tasks or site.max_tasks,

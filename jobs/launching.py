@@ -16,7 +16,7 @@ from hpc.sbatch import array_spec, render, sbatch_options
 from hpc.site import Resources, Site
 from jobs.planning import FlowPlan, StagePlan
 
-GATE = Resources(cpus=1, gpus=0, mem_gb=1.0, task_minutes=10, time_limit_min=30, nodes=1, max_tasks=1)
+GATE = Resources(cpus=1, gpus=0, mem_gb=1.0, task_minutes=10, time_limit_min=30, nodes=1, tasks=1, max_tasks=1)
 """A gate reads sentinels for some seconds."""
 
 
