@@ -6,7 +6,7 @@ are counted in `extra` as `records_<type>`, damage of the archive as `damage_<wh
 removes no duplicates.
 
 Reasons: record_cut, record_corrupt, url_blocked_<category>, no_http_header, http_status, too_large, expands_too_far,
-bad_content_encoding, not_html, undecodable, too_deep, too_many_attributes, no_text, too_short.
+bad_content_encoding, not_html, undecodable, too_deep, too_many_attributes, too_many_elements, no_text, too_short.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Extract(SlicedStage):
         statuses: tuple[int, ...] = Field((200,), description="HTTP statuses kept", min_length=1)
         max_depth: int = Field(guards.MAX_DEPTH, description="open elements inside each other (parsing is quadratic)", ge=64, le=20_000)
         max_attributes: int = Field(guards.MAX_ATTRIBUTES, description="attributes of one tag (parsing is quadratic)", ge=64, le=20_000)
+        max_elements: int = Field(guards.MAX_ELEMENTS, description="elements of one page, 600 bytes each", ge=1_000, le=10_000_000)
         slice_bytes: int = tuning(32 << 20, "input per committed slice, bytes of the WARC file", ge=1 << 10)
 
         @field_validator("where")
@@ -132,8 +133,8 @@ class Extract(SlicedStage):
         if category:
             raise Dropped(f"url_blocked_{category}")
         response, body = self._body(record)
-        limits = {"max_depth": self.config.max_depth, "max_attributes": self.config.max_attributes}
-        page = extract(body, url, response.content_type, **limits)
+        limits = guards.Cost(self.config.max_depth, self.config.max_attributes, self.config.max_elements)
+        page = extract(body, url, response.content_type, limits)
         if len(page.text) < self.config.min_text_chars:
             raise Dropped("too_short" if page.text else "no_text")
         return {

@@ -22,6 +22,8 @@ from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 from ccpipe.members import DISCARD_BYTES, GZIP_MAGIC, Member, MemberReader
 from ccpipe.record import HEADER_BYTES, RECORD_END, Parsed, Place, Record, declared_length, fast_headers, fast_kind, parse, warcio_headers
 
+MEMBER_DAMAGE = {"cut": "damage_cut_member", "corrupt": "damage_corrupt_member", "junk": "damage_junk_between_members"}
+
 
 def read_records(path: Path, place: Place | None, max_block: int, damage: Counter[str]) -> Iterator[Record]:
     """Records from `place` on. Names in `damage`: `damage_*`. Raises `OSError` where the disk fails, never for the content."""
@@ -52,7 +54,7 @@ def _read_members(path: Path, place: Place, max_block: int, damage: Counter[str]
         reader = MemberReader(file, place.offset, max_block + HEADER_BYTES)
         for member in reader:
             parsed = parse(member.data) if member.data else None
-            if parsed and member.damage is None and _holds_more(parsed, member):
+            if parsed and _holds_more(parsed, member):
                 handover.append(Place("stream", member.offset))
                 return
             reader.finish(member)
@@ -66,7 +68,7 @@ def _read_members(path: Path, place: Place, max_block: int, damage: Counter[str]
 
 def _count_damage(member: Member, parsed: Parsed | None, damage: Counter[str]) -> None:
     if member.damage:
-        damage[f"damage_{member.damage}_member" if member.damage != "junk" else "damage_junk_between_members"] += 1
+        damage[MEMBER_DAMAGE[member.damage]] += 1
     elif not member.data:
         damage["damage_empty_member"] += 1
     elif not parsed:
@@ -108,9 +110,13 @@ def _read_plain(path: Path, place: Place, max_block: int, damage: Counter[str], 
         for count, record in enumerate(_fast_records(file)):
             headers = fast_headers(record)
             offset, declared = int(record.stream_pos), max(declared_length(headers), 0)
-            end = offset + _header_bytes(second, offset) + declared
+            header_bytes = _header_bytes(second, offset)
             if count < place.skip:
+                end = offset + header_bytes + declared
                 continue
+            if not header_bytes:
+                break
+            end = offset + header_bytes + declared
             place_after = Place("plain", offset, 1)
             block = record.reader.read(max_block)
             cut = _note_cut(end > size, damage)
@@ -129,10 +135,11 @@ def _note_cut(cut: bool, damage: Counter[str]) -> str | None:
 
 
 def _header_bytes(file: Any, offset: int) -> int:
-    """Length of the WARC header at `offset` with the blank line that ends it."""
+    """Length of the WARC header at `offset` with the blank line that ends it; 0 where none does."""
     file.seek(offset)
     head = file.read(HEADER_BYTES)
-    return int(head.find(b"\r\n\r\n", len(head) - len(head.lstrip()))) + 4
+    end = int(head.find(b"\r\n\r\n", len(head) - len(head.lstrip())))
+    return end + 4 if end >= 0 else 0
 
 
 def _fast_records(file: Any) -> Iterator[Any]:
@@ -158,8 +165,20 @@ def _read_stream(path: Path, place: Place, max_block: int, damage: Counter[str],
             size = len(block) + int(record.reader.consume())
             cut = _note_cut(declared_length(headers) > size, damage)
             yield Record(fast_kind(record), place.offset, 0, headers, block, size, cut, Place("stream", place.offset, count))
+        _check_members(file, place.offset, damage)
     if not count:
         handover.append(Place("warcio", place.offset))
+
+
+def _check_members(file: Any, offset: int, damage: Counter[str]) -> None:
+    """Count damage behind which FastWARC read nothing more, and said nothing."""
+    file.seek(offset)
+    if file.read(len(GZIP_MAGIC)) == GZIP_MAGIC:
+        reader = MemberReader(file, offset, 1)
+        for member in reader:
+            reader.finish(member)
+            if member.damage:
+                damage[MEMBER_DAMAGE[member.damage]] += 1
 
 
 def _read_warcio(path: Path, place: Place, max_block: int, damage: Counter[str], handover: list[Place]) -> Iterator[Record]:
@@ -175,7 +194,7 @@ def _read_warcio(path: Path, place: Place, max_block: int, damage: Counter[str],
             block = record.raw_stream.read(max_block)
             size = len(block) + _discard(record.raw_stream)
             headers = warcio_headers(record)
-            if declared_length(headers) > size:  # lengths are not to be trusted here: no reason to drop the page
+            if not 0 <= declared_length(headers) <= size:  # lengths are not to be trusted here: no reason to drop the page
                 damage["damage_short_block"] += 1
             offset, after = int(records.get_record_offset()), Place("warcio", place.offset, count)
             yield Record(record.rec_type or "unknown", offset, 0, headers, block, size, None, after)

@@ -134,6 +134,7 @@ DROPS = {
     "too_large": page(1, b"<p>" + b"x" * (11 << 20)),
     "too_deep": page(1, b"<div>" * 100_000),
     "too_many_attributes": page(1, b"<p " + b" ".join(b"a%d" % i for i in range(50_000)) + b">x"),
+    "too_many_elements": page(1, b"<p>a" * 600_000),
     "undecodable": page(1, b"\xff\xfe" + b"\x00\xd8" * 5000),
     "no_text": page(1, html("")),
     "too_short": page(1, html("<p>Hi.</p>")),

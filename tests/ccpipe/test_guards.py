@@ -22,6 +22,7 @@ HARMLESS = {
     "paragraphs_close_themselves": b"<p>one" * 100_000,
     "list_items_too": b"<ul>" + b"<li>one" * 100_000,
     "void_elements": b"<br><img src=x><hr>" * 50_000,
+    "options": b"<select>" + b"<option>x" * 100_000,
     "closed_elements": b"<div><span>x</span></div>" * 50_000,
     "tags_in_a_script": b"<script>" + b"'<div>' + " * 100_000 + b"</script>",
     "tags_in_a_comment": b"<!--" + b"<div>" * 100_000 + b"-->",
@@ -42,7 +43,8 @@ def test_what_only_looks_deep_passes(name: str) -> None:
 
 def test_50_000_attributes_are_seen() -> None:
     tag = b"<div " + b" ".join(b"a%d=1" % i for i in range(50_000)) + b">x</div>"
-    assert measure(tag) == (1, 50_000)
+    assert measure(tag)[:3] == (1, 50_000, 1)
+    assert broken_rule(b"".join(b"<body a%d>" % i for i in range(3000))) == "too_many_attributes"
     assert broken_rule(tag) == "too_many_attributes"
 
 
@@ -51,7 +53,7 @@ def test_50_000_attributes_are_seen() -> None:
     [(b"<a href=x class='y z' disabled>", 3), (b'<a href="a>b"/>', 1), (b"<a b = c d>", 2), (b"<a>", 0), (b"<a/b/c>", 2)],
 )
 def test_attributes_are_counted_as_the_parser_does(tag: bytes, attributes: int) -> None:
-    assert measure(tag)[1] == attributes
+    assert measure(tag).attributes == attributes
     node = LexborHTMLParser(tag).css_first("a")
     assert node is not None and len(node.attributes) == attributes
 
@@ -70,7 +72,26 @@ def test_depth_is_never_below_the_parsers(pieces: list[str]) -> None:
         while (node := node.parent) is not None and node.tag in ("div", "b", "table", "x-y"):
             depth += 1
         deepest = max(deepest, depth)
-    assert measure(html)[0] >= deepest
+    assert measure(html).depth >= deepest
+
+
+def test_formatting_that_is_opened_again_and_again_is_seen() -> None:
+    """115 KB that would grow to 19 million elements; equal tags are opened again only three times."""
+    fonts = b"".join(b"<font size=%d><p>" % i for i in range(1900))
+    assert broken_rule(fonts + b"<p>x</p>" * 10_000) == "too_many_elements"
+    assert broken_rule(b"<b><p>" * 1900 + b"<p>x</p>" * 10_000) is None
+    tree = LexborHTMLParser(fonts[:600] + b"<p>x</p>" * 10)
+    assert len(tree.css("*")) <= measure(fonts[:600] + b"<p>x</p>" * 10).elements + 3
+
+
+def test_tags_below_many_open_elements_are_seen() -> None:
+    """Each of these end tags makes the parser look at 1,990 open elements."""
+    assert broken_rule(b"<x>" * 1990 + b"</y>" * 500_000) == "too_deep"
+    assert broken_rule(b"<x>" * 90 + b"</y>" * 500_000) is None
+
+
+def test_a_million_paragraphs_are_too_many() -> None:
+    assert broken_rule(b"<p>a" * 1_000_000) == "too_many_elements"
 
 
 @given(st.binary(max_size=200))

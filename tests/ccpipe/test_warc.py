@@ -100,6 +100,17 @@ def test_damage_in_the_middle_loses_only_what_is_damaged(tmp_path: Path) -> None
     assert damage == Counter(damage_corrupt_member=1, damage_no_warc_header=1)
 
 
+def test_damage_inside_a_whole_file_gzip_is_counted(tmp_path: Path) -> None:
+    noise = "".join(f"<!-- {n * 7919 % 99991} -->" for n in range(5000))
+    whole = gzip.compress(b"".join(record(response(html(noise)), n) for n in range(10)), mtime=0)
+    half = len(whole) // 2
+    for name, data in {"cut": whole[:half], "corrupt": whole[:half] + b"\x55\xaa\x55" + whole[half + 3 :]}.items():
+        (tmp_path / name).write_bytes(data)
+        records, damage = read(tmp_path / name)
+        assert len(records) >= 4
+        assert damage[f"damage_{name}_member"] == 1
+
+
 def test_a_file_that_is_no_archive_is_counted(tmp_path: Path) -> None:
     (tmp_path / "photo.warc.gz").write_bytes(b"\x89PNG\r\n\x1a\n" * 100)
     assert read(tmp_path / "photo.warc.gz") == ([], Counter(damage_unreadable_rest=1))
