@@ -14,7 +14,7 @@ from rich.text import Text
 from hpc.status import StageStatus
 from jobs.planning import FlowPlan, StagePlan
 
-MAX_REASONS = 6
+MAX_REASONS = 8
 
 
 def status_table(run: Path, stages: Sequence[StageStatus]) -> Table:
