@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,19 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def save_plan(path: Path, plan: Plan) -> None:
-    """Write the plan unless it stands there already. Raises `ValueError` when another plan has the name."""
-    value = {"format": FORMAT, **asdict(plan)}
-    if not publish_once(path, value) and path.read_bytes() != to_json(value):
+    """Write the plan unless it stands there already, perhaps with other expected costs: those change no result.
+
+    Raises `ValueError` when another plan has the name.
+    """
+    if not publish_once(path, {"format": FORMAT, **asdict(plan)}) and _without_costs(load_plan(path)) != _without_costs(plan):
         raise ValueError(
-            f"{path} holds another plan of fingerprint {plan.fp12}; expected the same bytes. "
+            f"{path} holds another plan of fingerprint {plan.fp12}; expected the same units, inputs and outputs. "
             f"Remove the folder {path.parent} to start it over"
         )
+
+
+def _without_costs(plan: Plan) -> bytes:
+    return to_json(asdict(replace(plan, units=tuple(replace(unit, cost=0.0) for unit in plan.units))))
 
 
 def load_plan(path: Path) -> Plan:

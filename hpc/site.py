@@ -5,9 +5,12 @@ A profile is written once per cluster by its sysadmin; a run names it. Every fie
 
 from __future__ import annotations
 
+import inspect
+import reprlib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -78,11 +81,16 @@ def load_site(path: Path | None) -> Site:
     if path is None:
         return Site()  # type: ignore[call-arg]  # every field has a default
     try:
-        value: dict[str, Any] = tomllib.loads(path.read_text())
+        value: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SiteError(f"no site profile {path}; expected a TOML file. `ccpipe init` writes one to start from") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SiteError(f"{path} is not TOML: {error}") from None
+    except IsADirectoryError:
+        raise SiteError(f"{path} is a folder; expected the TOML file of a site profile") from None
+    if "site" in value and len(value) > 1:
+        other = next(key for key in value if key != "site")
+        raise SiteError(f"{path}: unknown table {other!r} beside [site]; further sbatch options belong in [site.extra]")
     try:
         return Site.model_validate(value.get("site", value))
     except ValidationError as error:
@@ -95,10 +103,27 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key {where!r}; valid keys: {', '.join(sorted(model.model_fields))}")
+            lines.append(f"unknown key {where!r}; valid keys: {', '.join(sorted(_model_at(model, item['loc'][:-1]).model_fields))}")
+        elif item["type"] == "missing":
+            lines.append(f"key {where!r} is missing")
         else:
-            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
+            value, message = reprlib.repr(item["input"]), item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where} = {value}: {message}" if where else message)
     return "; ".join(lines)
+
+
+def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
+    """The model that stands at a place inside another one: the value type of `models.en` where models is a dict of models."""
+    for part in loc:
+        if part not in model.model_fields:
+            continue
+        kinds: list[Any] = [model.model_fields[str(part)].annotation]
+        while kinds:
+            kind = kinds.pop()
+            kinds.extend(get_args(kind))
+            if inspect.isclass(kind) and issubclass(kind, BaseModel):
+                model = kind
+    return model
 
 
 def check_resources(what: str, resources: Resources, site: Site) -> str | None:

@@ -1,0 +1,145 @@
+"""Durable files: a name appears once, complete, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc import files
+from hpc.files import file_digest, move_into_place, names_in, point_link, publish_once, read_json, replace_json, to_json, tree_digest
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_equal_values_give_equal_bytes_and_come_back(value: Any) -> None:
+    text = to_json(value)
+    assert json.loads(text) == value and text.endswith(b"\n")
+    if isinstance(value, dict):
+        assert to_json(dict(reversed(value.items()))) == text
+
+
+def test_of_many_writers_one_is_first_and_its_file_stands(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "sentinel.json"
+    children = []
+    for _ in range(8):
+        if (pid := os.fork()) == 0:
+            os._exit(0 if publish_once(path, {"pid": os.getpid()}) else 1)
+        children.append(pid)
+    winners = [pid for pid in children if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0]
+    assert [read_json(path)["pid"]] == winners
+    assert [entry.name for entry in path.parent.iterdir()] == ["sentinel.json"]
+
+
+def test_readers_of_a_replaced_file_see_the_old_or_the_new_never_half(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    replace_json(path, ["old"] * 5000)
+    pid = os.fork()
+    if pid == 0:
+        for i in range(40):
+            replace_json(path, [["old", "new"][i % 2]] * 5000)
+        os._exit(0)
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        assert set(read_json(path)) in ({"old"}, {"new"}) and len(read_json(path)) == 5000
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "link", "rename"])
+def test_a_failing_filesystem_leaves_no_name_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """ENOSPC may come from write, from fsync, or from making the name."""
+    path = tmp_path / "sentinel.json"
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        publish_once(path, {"a": 1}) if call != "rename" else replace_json(path, {"a": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writes_that_the_system_cuts_short_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(files.os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    publish_once(tmp_path / "value.json", {"key": "x" * 100})
+    assert read_json(tmp_path / "value.json") == {"key": "x" * 100}
+
+
+def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of system calls is the promise: fsync of the file, then link or rename, then fsync of the folder."""
+    calls: list[str] = []
+
+    def note(name: str) -> None:
+        real = getattr(os, name)
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            what = os.readlink(f"/proc/self/fd/{args[0]}") if name == "fsync" else ""
+            calls.append("fsync folder" if what and Path(what).is_dir() else name)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(files.os, name, noted)
+
+    for name in ("fsync", "link", "rename"):
+        note(name)
+    publish_once(tmp_path / "a.json", 1)
+    assert calls == ["fsync", "link", "fsync folder"]
+    calls.clear()
+    replace_json(tmp_path / "a.json", 2)
+    assert calls == ["fsync", "rename", "fsync folder"]
+    calls.clear()
+    (tmp_path / "x").write_text("x")
+    move_into_place(tmp_path / "x", tmp_path / "out" / "y")
+    assert calls == ["fsync", "rename", "fsync folder"]
+
+
+def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "half.json"
+    path.write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"half.json: 6 bytes that are not JSON .*; remove the file"):
+        read_json(path)
+
+
+def test_digests_are_those_of_sha256sum(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(100_000))
+    assert file_digest(path) == subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert tree_digest(path) == file_digest(path)
+
+
+def test_a_folder_is_digested_by_the_names_and_contents_of_its_files(tmp_path: Path) -> None:
+    def folder(name: str, contents: dict[str, str]) -> str:
+        for inner, text in contents.items():
+            path = tmp_path / name / inner
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tree_digest(tmp_path / name)
+
+    first = folder("a", {"config.json": "1", "sub/weights": "2"})
+    assert folder("b", {"sub/weights": "2", "config.json": "1"}) == first
+    assert len({first, folder("c", {"config.json": "1", "sub/weights": "3"}), folder("d", {"config.json": "1", "weights": "2"})}) == 3
+    assert first != hashlib.sha256(b"").hexdigest()
+
+
+def test_unfinished_names_are_not_listed(tmp_path: Path) -> None:
+    for name in ("00001.json", ".00002.json.0123"):
+        (tmp_path / name).touch()
+    assert list(names_in(tmp_path)) == ["00001.json"]
+    assert list(names_in(tmp_path / "missing")) == []
+
+
+def test_a_link_moves_in_one_step(tmp_path: Path) -> None:
+    for target in ("one", "one", "two"):
+        point_link(tmp_path / "current", target)
+        assert os.readlink(tmp_path / "current") == target
+    assert [entry.name for entry in tmp_path.iterdir()] == ["current"]

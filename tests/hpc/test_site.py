@@ -1,0 +1,100 @@
+"""The site profile: mistakes are named with the valid choices; requests that can never run are refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpc.site import Resources, Site, SiteError, check_resources, describe, load_site
+
+
+def test_every_field_has_a_default_that_works() -> None:
+    assert load_site(None) == Site()
+    assert check_resources("extract", Resources(), Site()) is None
+
+
+@pytest.mark.parametrize("table", ["", "[site]\n"])
+def test_a_profile_with_and_without_its_heading(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(table + 'name = "cluster"\nsetup = ["module load python"]\nmax_array_size = 2000\n')
+    site = load_site(path)
+    assert (site.name, site.setup, site.max_array_size) == ("cluster", ("module load python",), 2000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partitoin = 'cpu'", r"unknown key 'partitoin'; valid keys: account, .*partition"),
+        ("max_array_size = 'many'", "max_array_size = 'many': .*integer"),
+        ("throttle = 0", "throttle = 0: .*greater than or equal to 1"),
+        ("gpu_request = 'tres'", "gpu_request = 'tres'"),
+        ("name = ", "site.toml is not TOML"),
+        ("name = '\udcff'", "site.toml is not TOML"),
+        ("[site]\nname = 'a'\n[extra]\nexclusive = true", r"unknown table 'extra'"),
+    ],
+)
+def test_mistakes_in_a_profile_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "site.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(SiteError, match=message):
+        load_site(path)
+
+
+def test_a_missing_profile_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match=r"no site profile .*; expected a TOML file. `ccpipe init` writes one"):
+        load_site(tmp_path / "nowhere.toml")
+    with pytest.raises(SiteError, match="is a folder"):
+        load_site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "site", "message"),
+    [
+        ({"cpus": 65}, {"node_cpus": 64}, r"asks for 65 cpus; a node of site 'default' has 64. Set \[resources.sig\] cpus"),
+        ({"cpus": 64, "mem_gb": 4.1}, {"node_mem_gb": 256}, r"asks for 262.4 GB \(64 processes x 4.1\); a node .* has 256. Set"),
+        ({"cpus": 64, "gpus": 2, "mem_gb": 130}, {"node_mem_gb": 256}, r"asks for 260 GB \(2 processes x 130\)"),
+        ({"task_minutes": 60}, {"max_time_min": 200}, "asks for 210 minutes; site 'default' allows 200. Set .* time_limit_min or"),
+        ({"time_limit_min": 300}, {"max_time_min": 200}, "asks for 300 minutes"),
+        ({"task_minutes": 60, "time_limit_min": 200}, {"max_time_min": 200}, None),
+        ({"cpus": 64, "mem_gb": 4}, {"node_cpus": 64, "node_mem_gb": 256}, None),
+    ],
+)
+def test_impossible_resources(asked: dict[str, float], site: dict[str, float], message: str | None) -> None:
+    found = check_resources("sig", Resources.model_validate(asked), Site.model_validate(site))
+    assert found is None if message is None else found is not None and re.search(message, found)
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kenlm: str
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    models: dict[str, Inner] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"models": {}}, "key 'name' is missing"),
+        ({"name": "a", "nmae": "x" * 10_000}, "unknown key 'nmae'; valid keys: models, name"),
+        ({"name": "a", "models": {"en": {"kenlm": "a", "sp": "b"}}}, "unknown key 'models.en.sp'; valid keys: kenlm"),
+        ({"name": "a", "models": {"en": {}}}, "key 'models.en.kenlm' is missing"),
+        ({"name": 3, "x": 1}, "name = 3: Input should be a valid string; unknown key 'x'; valid keys: models, name"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_with_the_keys_of_their_place(value: dict[str, object], line: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(value)
+    assert describe(caught.value, Outer) == line
+
+
+def test_a_long_value_is_cut_short() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate({"name": ["x" * 100_000] * 1000})
+    assert len(describe(caught.value, Outer)) < 300
