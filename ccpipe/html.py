@@ -67,6 +67,14 @@ def extract(html: bytes, url: str = "", content_type: str | None = None, limits:
     return Extracted(text, _title(tree), _lang(tree), decoded.charset, decoded.source)
 
 
+def extract_text(html: bytes, url: str = "", content_type: str | None = None) -> str:
+    """Main text alone; empty for a page that cannot be read."""
+    try:
+        return extract(html, url, content_type).text
+    except NotExtracted:
+        return ""
+
+
 def _main_text(body: LexborNode) -> str:
     """Main text; where next to nothing is to be seen, also of what the page keeps hidden until its scripts have run."""
     page = read_blocks(body)

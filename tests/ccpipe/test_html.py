@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warc_pages import PROSE
 
-from ccpipe.html import NotExtracted, clean, extract
+from ccpipe.html import NotExtracted, clean, extract, extract_text
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说，到星期天水就会退去，后来果然如此。"
 
@@ -109,6 +109,7 @@ def test_hostile_pages_raise_by_name_and_at_once() -> None:
     for html, reason in ((b"<div>" * 100_000, "too_deep"), (wide, "too_many_attributes")):
         with pytest.raises(NotExtracted, match=reason):
             extract(html)
+        assert extract_text(html) == ""
     with pytest.raises(NotExtracted, match="undecodable"):
         extract(b"\xff\xfe\x00\xd8" * 1000)
     assert time.perf_counter() - start < 5
