@@ -7,6 +7,7 @@ perhaps final names without a sentinel (which nobody reads and the next attempt 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import resource
 import shutil
@@ -21,6 +22,11 @@ from hpc.files import file_digest, fsync_file, fsync_folder, move_into_place, na
 from hpc.inputs import Commits, Files, resolve_inputs
 from hpc.plan import Plan, PlannedUnit
 from hpc.state import StageState
+
+log = logging.getLogger("hpc.commit")
+
+LOG_LINE_S = 60.0
+"""A long unit says where it stands, this often."""
 
 Counts = dict[str, Any]
 """{"read": int, "kept": int, "dropped": {reason: int}, "extra": {name: int}}"""
@@ -101,7 +107,7 @@ def _run_slices(
     stop: Callable[[], bool],
 ) -> list[dict[str, Any]]:
     """Committed slices of the unit, in order, up to the end of the unit or to the moment of `stop`."""
-    records = committed_slices(state, unit.id, commits)
+    records, told = committed_slices(state, unit.id, commits), time.monotonic()
     while not records or records[-1]["next"] is not None:
         if stop():
             # an unfinished unit keeps its slices; one without any begins anew
@@ -112,6 +118,9 @@ def _run_slices(
         counts, cursor = work.slice(unit, inputs, folder, records[-1]["next"] if records else None)
         check_counts(counts, f"{state.stage} {unit.id} slice {len(records)}")
         records.append(_commit_slice(state, unit.id, len(records), folder, counts, cursor, commits, attempt, clock))
+        if time.monotonic() - told > LOG_LINE_S:
+            told = time.monotonic()
+            log.info("%s %s: %d slices committed, next %s", state.stage, unit.id, len(records), cursor)
     return records
 
 

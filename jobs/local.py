@@ -16,7 +16,7 @@ from hpc.launch import Launch, launch_name, save_launch, timestamp
 from hpc.pending import pending_units, retire
 from hpc.task import StopFlag, Task, visible_gpus
 from jobs.planning import FlowPlan, StagePlan
-from jobs.work import run_in_process, worker_command
+from jobs.work import LOG_LINE_S, run_in_process, worker_command
 
 
 @dataclass
@@ -69,12 +69,15 @@ class LocalRun:
         gpus = visible_gpus() if stage.resources.gpus else []
         with log.open("ab") as output, _progress(self.console) as progress:
             bar = progress.add_task(stage.name, total=len(launch.units))
-            units, last = set(launch.units), 0.0
+            units, last, every_s = set(launch.units), time.monotonic(), 0.5 if self.console.is_terminal else LOG_LINE_S
 
             def tick() -> None:
                 nonlocal last
-                if time.monotonic() - last > 0.5:
-                    progress.update(bar, completed=len(stage.state.done_units() & units))
+                if time.monotonic() - last > every_s:
+                    done = len(stage.state.done_units() & units)
+                    progress.update(bar, completed=done)
+                    if not self.console.is_terminal:
+                        self.console.print(f"{stage.name:<20} {done} of {len(units)} units committed", highlight=False)
                     last = time.monotonic()
 
             task = Task(
@@ -87,8 +90,7 @@ class LocalRun:
                 output.fileno(),
             )
             task.run(stop)
-            last = 0.0
-            tick()
+            progress.update(bar, completed=len(stage.state.done_units() & units))
 
 
 def _progress(console: Console) -> Progress:
