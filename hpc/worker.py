@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpc.attempt import Attempt, new_attempt
@@ -99,8 +100,7 @@ class Worker:
                 break
             if unit in done or self.state.is_done(unit):
                 continue
-            if max(len(failures.get(unit, ())), self.tries[unit]) >= self.max_failures:
-                self.report.parked.add(unit)
+            if self._is_parked(unit, failures):
                 continue
             try:
                 claim, verdict = self._claim(unit)
@@ -114,11 +114,18 @@ class Worker:
                 waiting = waiting or verdict == "unknown"
                 continue
             with claim:
-                again = self._try(unit)
+                # again: others may have failed on it since this pass began, hours ago
+                again = not self._is_parked(unit, self.state.failures()) and self._try(unit)
             progress = True
             if again:
                 left.append(unit)
         return left, waiting, progress
+
+    def _is_parked(self, unit: str, failures: Mapping[str, Sequence[Path]]) -> bool:
+        if max(len(failures.get(unit, ())), self.tries[unit]) < self.max_failures:
+            return False
+        self.report.parked.add(unit)
+        return True
 
     def _claim(self, unit: str) -> tuple[Claim | None, str]:
         path = self.state.claim_path(unit)
