@@ -74,6 +74,17 @@ def test_bare_linefeed_headers_are_read_by_warcio(tmp_path: Path) -> None:
     assert not damage
 
 
+def test_a_wrong_content_length_in_an_uncompressed_file_does_not_lose_the_rest(tmp_path: Path) -> None:
+    """FastWARC finds nothing behind it and says nothing; warcio does find its bearings again."""
+    info = record(b"software: a crawler\r\nformat: WARC File Format 1.0\r\n", 0, "warcinfo")
+    path = tmp_path / "wrong_length.warc"
+    path.write_bytes(info.replace(b"Content-Length: 51", b"Content-Length: 49") + page(1) + page(2))
+    assert path.read_bytes() != info + page(1) + page(2)
+    records, _ = read(path)
+    assert blocks(records[1:]) == all_pages(1, 2)
+    assert [read(path, one.next)[0] for one in records] == [records[1:], records[2:], []]
+
+
 def test_an_empty_file_and_an_empty_archive(tmp_path: Path) -> None:
     (tmp_path / "zero.warc.gz").write_bytes(b"")
     assert read(tmp_path / "zero.warc.gz") == ([], Counter(damage_empty_file=1))
