@@ -14,6 +14,8 @@ from hpc.state import StageState
 Pending = dict[str, str]
 """Unit id -> why it must run."""
 
+NOT_COMMITTED = "not committed"
+
 
 def pending_units(state: StageState, upstream: Mapping[str, Set[str]]) -> Pending:
     """Units to run, in plan order. `upstream`: stage -> units of that stage that are going to run again first."""
@@ -21,7 +23,7 @@ def pending_units(state: StageState, upstream: Mapping[str, Set[str]]) -> Pendin
     memory = _Commits(state)
     found: Pending = {}
     for unit in state.plan.units:
-        why = None if unit.id in done else "not committed"
+        why = None if unit.id in done else NOT_COMMITTED
         why = why or _waits_for(state.plan.inputs, unit, upstream) or memory.changed(unit)
         if why:
             found[unit.id] = why
@@ -48,7 +50,7 @@ class _Commits:
         """Why the unit's sentinel no longer fits its inputs, or None."""
         sentinel = self.state.sentinel(unit.id)
         if sentinel is None:
-            return "not committed"
+            return NOT_COMMITTED
         for item in self.state.plan.inputs:
             for name in ["*"] if item.of == "all" else unit.members:
                 key = f"{item.stage}/{name}"
@@ -71,6 +73,12 @@ class _Commits:
                 return None
         sentinel: dict[str, Any] | None = upstream.sentinel(name)
         return str(sentinel["attempt"]["id"]) if sentinel else None
+
+
+def still_pending(state: StageState, pending: Pending) -> set[str]:
+    """What is left of units found pending some time ago: another launch may have committed some for the first time since."""
+    done = state.done_units()
+    return {unit for unit, why in pending.items() if why != NOT_COMMITTED or unit not in done}
 
 
 def retire(state: StageState, units: Set[str]) -> int:

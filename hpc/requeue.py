@@ -12,11 +12,17 @@ import subprocess
 
 log = logging.getLogger("hpc.requeue")
 
+MAX_RESTARTS = 100
+"""Requeues of one element before it stays away: a warning that always comes before the first slice must not go on for ever."""
+
 
 def requeue_self() -> bool:
     """Ask Slurm for another run of this element. False where that is not possible: the gate will then name what is missing."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
+        return False
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= MAX_RESTARTS:
+        log.error("job %s has come back %d times; what is left will be named by the gate", job, MAX_RESTARTS)
         return False
     try:
         answer = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)

@@ -10,13 +10,24 @@ from pathlib import Path
 from hpc.site import Resources, Site
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+UNSAFE_IN_PATH = re.compile(r"[%\\]")
+"""In the name of a log Slurm replaces %A and the like, and a backslash turns that off."""
+
+HOLD = "trap '' USR1  # a warning must not end this shell; the worker listens as soon as it is up"
+"""First line of every script: ignored signals stay ignored through `exec`, until the worker installs its handler."""
+
+
+class SbatchError(Exception):
+    """Something that cannot be said in an sbatch script."""
 
 
 def sbatch_options(
     name: str, resources: Resources, site: Site, *, array: str | None, log: Path | str, dependency: str | None = None
 ) -> dict[str, str | int | bool]:
-    """Options of one job, long names. `array` such as "0-9%4"; None for a single job."""
+    """Options of one job, long names. `array` such as "0-9%4"; None for a single job. Raises `SbatchError`."""
     gpus = resources.gpus
+    if UNSAFE_IN_PATH.search(str(Path(log).parent)):
+        raise SbatchError(f"{Path(log).parent}: Slurm writes no log to a path with % or \\ in it. Choose another [run] dir")
     options: dict[str, str | int | bool | None] = {
         "job-name": name,
         "array": array,
@@ -47,9 +58,8 @@ def sbatch_options(
 def _safe(key: str, value: str | int | bool) -> str | int | bool:
     """Refuse values that would end a directive line and begin another."""
     if isinstance(value, str) and UNSAFE.search(value):
-        raise ValueError(
-            f"sbatch option {key}: {value!r} holds a control character; expected one line of text. "
-            "Correct the site profile or the run's name"
+        raise SbatchError(
+            f"sbatch option {key}: {value!r} holds a control character; expected one line of text. Correct the site profile or [run] dir"
         )
     return value
 
@@ -66,7 +76,7 @@ def render(options: Mapping[str, str | int | bool], setup: Sequence[str], comman
     """A whole script. `$NAME` words of the command stay variables, everything else is quoted."""
     lines = ["#!/bin/bash"]
     lines += [f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={_directive(str(value))}" for key, value in options.items()]
-    lines += ["", *setup, "", "# exec: the worker itself gets Slurm's signals", "exec " + " ".join(map(_word, command)), ""]
+    lines += ["", HOLD, *setup, "", "# exec: the worker itself gets Slurm's signals", "exec " + " ".join(map(_word, command)), ""]
     return "\n".join(lines)
 
 

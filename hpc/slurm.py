@@ -6,6 +6,7 @@ our own worker by `exec`: from then on signals, exit codes and state are ours, a
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 import submitit
 
-from hpc.sbatch import sbatch_options
+from hpc.sbatch import HOLD, sbatch_options
 from hpc.site import Resources, Site
 
 
@@ -52,11 +53,15 @@ def submit_array(
     folder: takes submitit's files; logs: one log per element. Raises `SlurmError` with Slurm's own words.
     """
     jobs = []
+    # a throttle is Slurm's for each array: shared out, but no array is throttled to nothing
+    arrays = math.ceil(len(commands) / site.max_array_size)
+    throttle = max(1, site.throttle // arrays) if site.throttle else None
     for first in range(0, len(commands), site.max_array_size):
         part = [Replace(tuple(command)) for command in commands[first : first + site.max_array_size]]
         # submitit sends an array of one as a plain job
         log = logs / ("%A_%a.log" if len(part) > 1 else "%j.log")
         executor = _executor(folder, log, name, resources, site, dependency)
+        executor.update_parameters(array_parallelism=throttle or site.max_array_size)
         jobs.append(_sent(executor.map_array, Replace.__call__, part)[0].job_id.partition("_")[0])
     return jobs
 
@@ -85,8 +90,7 @@ def _executor(folder: Path, log: Path, name: str, resources: Resources, site: Si
         cpus_per_task=resources.cpus,
         use_srun=False,
         stderr_to_stdout=True,
-        array_parallelism=site.throttle or site.max_array_size,
-        setup=list(site.setup) or None,
+        setup=[HOLD, *site.setup],
         additional_parameters={key: value for key, value in options.items() if key not in written_by_submitit},
     )
     return executor

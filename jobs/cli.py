@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hpc.gate import run_gate
+from hpc.sbatch import SbatchError
 from hpc.state import StageState
 from hpc.status import run_status
 from hpc.task import StopFlag
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
     args = _parser(stage).parse_args(argv)
     try:
         return int(args.verb(args))
-    except (ConfigError, KeyError) as error:
+    except (ConfigError, SbatchError, KeyError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return 2
     except BrokenPipeError:

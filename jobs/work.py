@@ -18,6 +18,7 @@ from typing import Any
 from hpc.attempt import scheduler_job
 from hpc.files import read_json
 from hpc.launch import Launch, launch_name, load_launch, save_launch, start_order, timestamp
+from hpc.pending import pending_units, retire, still_pending
 from hpc.requeue import requeue_self
 from hpc.state import StageState
 from hpc.task import StopFlag, Task, stop_when_orphaned, visible_gpus
@@ -61,8 +62,15 @@ def find_launch(run: Path, stage: str, launch_id: str | None, tasks: int, procs:
     state = StageState(run, stage, entry["fp12"])
     job = scheduler_job().partition("_")[0]
     name = launch_id or (f"sbatch-{job}" if job else launch_name("by-hand"))
-    units = tuple(unit for unit in state.plan.largest_first if unit not in state.done_units())
-    return state, save_launch(state, Launch(name, stage, units, tasks, procs, timestamp(), entry["resources"], entry["work"]))
+    if state.launch_path(name).exists():
+        return state, load_launch(state, name)
+    todo = pending_units(state, {})
+    units = tuple(unit for unit in state.plan.largest_first if unit in todo)
+    mine = Launch(name, stage, units, tasks, procs, timestamp(), entry["resources"], entry["work"])
+    launch = save_launch(state, mine)
+    if launch is mine:  # of elements that race for it, one takes back stale sentinels, before it works on any unit
+        retire(state, still_pending(state, todo))
+    return state, launch
 
 
 def run_work(args: argparse.Namespace) -> int:
