@@ -1,6 +1,7 @@
 """Stage `extract`: the WARCs of one shard become text (WET) and one row of meta for each document.
 
-In: `unit.detail["warcs"]`, the files in order. Out: `wet` (conversion records) and `base` (`ccpipe.meta.BASE_SCHEMA`).
+In: `unit.detail["warcs"]`, the files in order. Out: `wet` (conversion records), `base` (`ccpipe.meta.BASE_SCHEMA`) and
+`dropped` (`DROPPED_SCHEMA`: where each dropped page lies and why, so that nothing is lost without a trace).
 A document is a `response` record: each is kept or dropped for one named reason. Records of other types (also `resource`)
 are counted in `extra` as `records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and
 removes no duplicates.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ from ccpipe.wet_writer import WetWriter
 
 SLICE_WET = "text.warc.wet.gz"
 SLICE_ROWS = "rows.parquet"
+SLICE_DROPPED = "dropped.parquet"
+
+DROPPED_SCHEMA = pa.schema([("url", pa.string()), ("warc_path", pa.string()), ("warc_offset", pa.uint64()), ("reason", pa.string())])
+"""One row for each response record that is not kept, in the order of the archive."""
 
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z)?)?)?")
 """WARC-Date: W3C profile of ISO 8601, in UTC (WARC 1.1, section 5.4)."""
@@ -42,6 +47,14 @@ _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z
 
 class Dropped(Exception):
     """A document that is not kept; `args[0]` is the reason."""
+
+
+@dataclass
+class Rows:
+    """Rows of one slice: of documents kept (`BASE_SCHEMA`) and of pages dropped (`DROPPED_SCHEMA`)."""
+
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Extract(SlicedStage):
@@ -78,12 +91,13 @@ class Extract(SlicedStage):
         number = cursor["warc"] if cursor else 0
         place = Place(**cursor["place"]) if cursor and cursor["place"] else None
         counts = Counts()
-        rows: list[dict[str, Any]] = []
+        rows = Rows()
         next_place = None
         with (folder / SLICE_WET).open("wb") as file:
             if warcs:
                 next_place = self._read(warcs[number]["path"], place, WetWriter(file), rows, counts)
-        write_group(folder / SLICE_ROWS, pa.Table.from_pylist(rows, BASE_SCHEMA))
+        write_group(folder / SLICE_ROWS, pa.Table.from_pylist(rows.kept, BASE_SCHEMA))
+        write_group(folder / SLICE_DROPPED, pa.Table.from_pylist(rows.dropped, DROPPED_SCHEMA))
         if next_place:
             return counts, {"warc": number, "place": asdict(next_place)}
         return counts, ({"warc": number + 1, "place": None} if number + 1 < len(warcs) else None)
@@ -97,19 +111,23 @@ class Extract(SlicedStage):
                 with (folder / SLICE_WET).open("rb") as source:
                     shutil.copyfileobj(source, target, 1 << 20)
                 tables.append(_shifted(pq.read_table(folder / SLICE_ROWS, schema=BASE_SCHEMA), start))
-        write_group(out["base"], pa.concat_tables(tables) if tables else BASE_SCHEMA.empty_table())
+        write_group(out["base"], pa.concat_tables([BASE_SCHEMA.empty_table(), *tables]))
+        dropped = [pq.read_table(folder / SLICE_DROPPED, schema=DROPPED_SCHEMA) for folder in slices]
+        write_group(out["dropped"], pa.concat_tables([DROPPED_SCHEMA.empty_table(), *dropped]))
 
-    def _read(self, path: str, place: Place | None, wet: WetWriter, rows: list[dict[str, Any]], counts: Counts) -> Place | None:
+    def _read(self, path: str, place: Place | None, wet: WetWriter, rows: Rows, counts: Counts) -> Place | None:
         """Documents of one WARC from `place` on, into `wet` and `rows`. Returns where the next slice begins, None at the end."""
         taken = 0
         for record in read_records(_existing(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra):
             counts.extra[f"records_{record.kind}"] += 1
             if record.kind == "response":
                 try:
-                    rows.append(self._write(record, path, wet))
+                    rows.kept.append(self._write(record, path, wet))
                     counts.keep()
                 except (Dropped, NotExtracted) as dropped:
-                    counts.drop(dropped.args[0])
+                    reason = dropped.args[0]
+                    counts.drop(reason)
+                    rows.dropped.append({"url": _address(record), "warc_path": path, "warc_offset": record.offset, "reason": reason})
             taken += record.length or record.block_bytes
             if taken >= self.config.slice_bytes:
                 return record.next
@@ -128,7 +146,7 @@ class Extract(SlicedStage):
     def _read_page(self, record: Record) -> dict[str, Any]:
         if record.damage:
             raise Dropped(f"record_{record.damage}")
-        url = "%20".join(clean(record.headers["warc-target-uri"].strip().strip("<>")).split())
+        url = _address(record)
         category = self._blocklist.match(url) if self._blocklist else None
         if category:
             raise Dropped(f"url_blocked_{category}")
@@ -173,6 +191,11 @@ class Extract(SlicedStage):
         if not http.is_html(response, body):
             raise Dropped("not_html")
         return response, body
+
+
+def _address(record: Record) -> str:
+    """The page's URL on one line; "" where the record names none."""
+    return "%20".join(clean(record.headers["warc-target-uri"].strip().strip("<>")).split())
 
 
 def _existing(path: str) -> Path:

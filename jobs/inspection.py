@@ -39,21 +39,27 @@ class Group:
 def column_groups(run: Path) -> Iterator[Group]:
     """Base first, then the other groups in the order of the flow; only what sentinels name."""
     for entry in read_json(run / "flow.json")["stages"]:
-        state = StageState(run, entry["stage"], entry["fp12"])
-        for dataset in state.plan.outputs:
+        for dataset in StageState(run, entry["stage"], entry["fp12"]).plan.outputs:
             if dataset == "base" or dataset.startswith("meta/"):
-                sentinels = {unit: state.sentinel(unit) for unit in sorted(state.done_units())}
-                yield Group(state.stage, dataset, {u: run / s["outputs"][dataset]["path"] for u, s in sentinels.items() if s})
+                yield Group(entry["stage"], dataset, committed_files(run, entry["stage"], dataset))
 
 
-def find_document(base: Group, wanted: str) -> tuple[int, int]:
+def committed_files(run: Path, stage: str, dataset: str) -> dict[str, Path]:
+    """Files of one dataset by unit, as the sentinels name them."""
+    entry = next(entry for entry in read_json(run / "flow.json")["stages"] if entry["stage"] == stage)
+    state = StageState(run, stage, entry["fp12"])
+    sentinels = {unit: state.sentinel(unit) for unit in sorted(state.done_units())}
+    return {unit: run / str(s["outputs"][dataset]["path"]) for unit, s in sentinels.items() if s}
+
+
+def find_document(run: Path, base: Group, wanted: str) -> tuple[int, int]:
     """Shard and row of a document. Raises `NotFound` saying what was looked for and where."""
     if match := SHARD_ROW.fullmatch(wanted):
         shard, row = int(match[1]), int(match[2])
     elif wanted.isdigit():
         shard, row = int(wanted) >> 32, int(wanted) & 0xFFFFFFFF
     else:
-        return _find_url(base, wanted)
+        return _find_url(run, base, wanted)
     path = base.files.get(f"{shard:05d}")
     if path is None:
         raise NotFound(f"no shard {shard:05d} among the {len(base.files)} committed shards of {base.stage}")
@@ -63,16 +69,21 @@ def find_document(base: Group, wanted: str) -> tuple[int, int]:
     return shard, row
 
 
-def _find_url(base: Group, url: str) -> tuple[int, int]:
+def _find_url(run: Path, base: Group, url: str) -> tuple[int, int]:
     units = {str(path): unit for unit, path in base.files.items()}
     if units:
         query = "SELECT filename, file_row_number FROM read_parquet(?, filename=true, file_row_number=true) WHERE url = ? ORDER BY 1, 2"
         found = duckdb.connect().execute(query, [list(units), url]).fetchall()
         if found:
             return int(units[found[0][0]]), int(found[0][1])
+    dropped = list(committed_files(run, base.stage, "dropped").values())
+    if dropped:
+        query = "SELECT reason, warc_path, warc_offset FROM read_parquet(?) WHERE url = ? ORDER BY ALL LIMIT 1"
+        if found := duckdb.connect().execute(query, [list(map(str, dropped)), url]).fetchall():
+            reason, warc, offset = found[0]
+            raise NotFound(f"{base.stage} dropped {url}: {reason} (record at byte {offset} of {warc})")
     raise NotFound(
-        f"{url} is not in the meta of this run ({len(units)} committed shards). Either it was in no input, or extract dropped it: "
-        "`ccpipe status` shows the reasons that extract counted"
+        f"{url} is in none of the {len(units)} committed shards, neither kept nor dropped; expected the address as the WARC has it"
     )
 
 
@@ -98,7 +109,7 @@ def show_document(console: Console, run: Path, wanted: str, full: bool) -> None:
     groups = list(column_groups(run))
     if not groups:
         raise NotFound(f"{run} has no extracted documents yet")
-    shard, row = find_document(groups[0], wanted)
+    shard, row = find_document(run, groups[0], wanted)
     columns: dict[str, Any] = {}
     console.print(f"document {shard << 32 | row} (shard {shard:05d}, row {row})", style="bold", highlight=False)
     for group in groups:
@@ -111,7 +122,9 @@ def show_document(console: Console, run: Path, wanted: str, full: bool) -> None:
     console.print("\nverdict", style="bold cyan")
     for line in verdict(columns):
         console.print(f"  {line}", highlight=False, markup=False)
-    text = read_texts(_wet(run, groups[0].stage, shard), np.array([columns["wet_offset"]]), np.array([columns["wet_length"]]))[0].as_py()
+    text = read_texts(
+        committed_files(run, groups[0].stage, "wet")[f"{shard:05d}"], np.array([columns["wet_offset"]]), np.array([columns["wet_length"]])
+    )[0].as_py()
     lines = text.splitlines()
     shown = lines if full else lines[:40]
     dropped = {n for name, value in columns.items() if name.endswith("_drop_lines") and value for n in value}
@@ -121,10 +134,3 @@ def show_document(console: Console, run: Path, wanted: str, full: bool) -> None:
         console.print(f"{mark} {line}", style="dim" if mark == "-" else None, highlight=False, markup=False)
     if len(shown) < len(lines):
         console.print(f"  ... {len(lines) - len(shown)} more lines; --full shows them", style="dim")
-
-
-def _wet(run: Path, stage: str, shard: int) -> Path:
-    entry = next(e for e in read_json(run / "flow.json")["stages"] if e["stage"] == stage)
-    sentinel = StageState(run, stage, entry["fp12"]).sentinel(f"{shard:05d}")
-    assert sentinel is not None
-    return run / str(sentinel["outputs"]["wet"]["path"])

@@ -60,7 +60,11 @@ TABLE: tuple[Row, ...] = (
         "ccpipe.extract:Extract",
         "shard",
         {},
-        {"wet": "wet/{fp}/{unit}.warc.wet.gz", "base": "meta/base/{fp}/{unit}.parquet"},
+        {
+            "wet": "wet/{fp}/{unit}.warc.wet.gz",
+            "base": "meta/base/{fp}/{unit}.parquet",
+            "dropped": "dropped/{fp}/{unit}.parquet",
+        },
         300.0,
         columns=None,
     ),

@@ -68,7 +68,7 @@ def run_stage(warcs: list[Path], blocklist: str | None) -> Counts:
             slices[-1].mkdir()
             counts, cursor = stage.slice(unit, {}, slices[-1], cursor)
             parts.append(counts)
-        stage.join(unit, {}, slices, {"wet": Path(folder, "wet"), "base": Path(folder, "base")})
+        stage.join(unit, {}, slices, {name: Path(folder, name) for name in ("wet", "base", "dropped")})
     return Counts.total(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import resource
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,14 @@ def run(folder: Path, warcs: Sequence[Path], **config: object) -> Done:
         slices[-1].mkdir()
         counts, cursor = stage.slice(unit, {}, slices[-1], cursor)
         parts.append(counts)
-    out = {"wet": folder / "out.warc.wet.gz", "base": folder / "out.parquet"}
+    out = {"wet": folder / "out.warc.wet.gz", "base": folder / "out.parquet", "dropped": folder / "dropped.parquet"}
     stage.join(unit, {}, slices, out)
     counts = Counts.total(parts)
     rows = pq.read_table(out["base"])
     texts = read_texts(out["wet"], rows["wet_offset"].to_numpy(), rows["wet_length"].to_numpy().astype(np.int64)).to_pylist()
     assert counts.read == counts.kept + sum(counts.dropped.values()) == counts.extra["records_response"]
     assert counts.kept == rows.num_rows
+    assert Counter(pq.read_table(out["dropped"])["reason"].to_pylist()) == counts.dropped
     return Done(counts, rows, texts, out["wet"].read_bytes(), out["base"].read_bytes(), len(slices))
 
 
