@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """`units`: shard, group (of shards), partition (of band keys), all, or run (made once, when a run is first planned). `reads`: dataset -> "members" (the unit's own
-    shards) or "all" (every unit of the stage that writes it). `columns`: the same, for the column groups that the class
-    and the config name; None: the stage reads no columns. `writes`: dataset -> path below the run folder.
-    `s_per_gb`: expected core-seconds (GPU-seconds) for one GB of input WARC; measured figures replace it.
+    """`units`: shard, group (of shards), partition (of band keys), all, or run (made once, when a run is first planned).
+
+    `reads`: dataset -> "members" (the unit's own shards) or "all" (every unit of the stage that writes it). `columns`: the
+    same, for the column groups that the class and the config name; None: the stage reads no columns. `writes`: dataset ->
+    path below the run folder. `s_per_gb`: expected core-seconds (GPU-seconds) for one GB of input WARC.
     """
 
     stage: str
