@@ -5,8 +5,10 @@ Row `i` of shard `s` is document `s << 32 | i` in every group.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -46,6 +48,17 @@ BASE_SCHEMA = pa.schema(
 member; `digest` is `sha1:` and base32 of the UTF-8 text, as in the WET record's WARC-Block-Digest."""
 
 BASE_COLUMNS: dict[str, pa.DataType] = {field.name: field.type for field in BASE_SCHEMA}
+
+
+UNSTEADY = frozenset(
+    (
+        *("random", "setseed", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "nextval", "currval", "setval"),
+        *("now", "today", "current_date", "transaction_timestamp", "get_current_time", "get_current_timestamp"),
+        *("current_connection_id", "current_query", "current_query_id", "current_transaction_id", "txid_current"),
+        *("current_setting", "getvariable"),
+    )
+)
+"""DuckDB's functions whose stability is not CONSISTENT (`FROM duckdb_functions()`)."""
 
 
 class MetaMismatch(Exception):
@@ -104,38 +117,68 @@ def predicate_columns(where: str | None) -> tuple[str, ...]:
     """Names of the columns that a SQL predicate mentions, sorted. Raises `duckdb.Error` on a syntax error."""
     if not where:
         return ()
+    return tuple(sorted(_column_refs(_parse(where))))
+
+
+def _parse(where: str) -> object:
+    """DuckDB's syntax tree of a predicate."""
     with sandbox() as db:
         row = db.execute("SELECT json_serialize_sql(?)", [f"SELECT 1 FROM meta WHERE ({where}\n)"]).fetchone()
-    return tuple(sorted(_column_refs(row[0] if row else "{}")))
-
-
-def _column_refs(serialized: str) -> set[str]:
-    import json
-
-    tree = json.loads(serialized)
+    tree = json.loads(row[0] if row else "{}")
     if tree.get("error"):
         raise duckdb.ParserException(tree.get("error_message", "not a predicate"))
     if len(tree["statements"]) != 1:
         raise duckdb.ParserException("one predicate expected, found several statements")
+    return tree["statements"][0]["node"]["where_clause"]
+
+
+def _column_refs(tree: object) -> set[str]:
     found: set[str] = set()
-    stack: list[object] = [tree["statements"][0]["node"]["where_clause"]]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            if node.get("class") == "SUBQUERY":
-                raise duckdb.ParserException("a predicate is over the columns of one document: subqueries are not possible")
-            if node.get("class") == "COLUMN_REF":
-                found.add(node["column_names"][-1])
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)
+    for node in _walk(tree):
+        if node.get("class") in ("SUBQUERY", "WINDOW"):
+            kind = {"SUBQUERY": "subqueries", "WINDOW": "window functions"}[node["class"]]
+            raise duckdb.ParserException(f"a predicate is over the columns of one document: {kind} are not possible")
+        if node.get("class") == "FUNCTION" and node["function_name"] in UNSTEADY:
+            raise duckdb.ParserException(
+                f"{node['function_name']}() differs from time to time; a predicate must choose the same documents in every attempt"
+            )
+        if node.get("class") == "COLUMN_REF":
+            found.add(node["column_names"][-1])
     return found
 
 
+def _bare_columns(tree: object) -> Iterator[str]:
+    """Columns that stand for a truth by themselves: `dedup_keep AND ...`, `NOT dedup_keep`."""
+    for node in _walk(tree):
+        if node.get("class") == "CONJUNCTION" or node.get("type") == "OPERATOR_NOT":
+            yield from (child["column_names"][-1] for child in node["children"] if child.get("class") == "COLUMN_REF")
+
+
+def _walk(tree: object) -> Iterator[dict[str, Any]]:
+    """Every object inside a JSON value."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+
+
 def check_predicate(where: str, columns: dict[str, pa.DataType]) -> None:
-    """Bind `where` against empty columns of these types. Raises `duckdb.Error` with DuckDB's own message."""
-    table = pa.table({name: pa.array([], kind) for name, kind in columns.items()})
-    _evaluate(table, where)
+    """Bind `where` against two rows of these types. Raises `duckdb.Error` with DuckDB's own message."""
+    table = pa.table({name: pa.nulls(2, kind) for name, kind in columns.items()})
+    with sandbox() as db:
+        db.register("meta", table)
+        found = str(db.sql(f"SELECT ({where}\n) AS keep FROM meta").types[0])
+    # beside AND, OR and NOT DuckDB would cast text row by row, and fail at the first word that is neither true nor false
+    words = next((name for name in _bare_columns(_parse(where)) if columns.get(name) != pa.bool_()), None)
+    if words or found != "BOOLEAN":
+        seen = f"{words}, which is {columns.get(words)}" if words else found
+        raise duckdb.BinderException(f"a predicate is true or false, this is {seen}: compare it with something")
+    if len(_evaluate(table, where)) != 2:
+        raise duckdb.BinderException("a predicate is over the columns of one document: aggregates and unnest() are not possible")
 
 
 def select_rows(groups: Sequence[Path], where: str | None) -> np.ndarray:

@@ -84,6 +84,8 @@ def load_config(path: Path) -> RunConfig:
         value = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(path, ["no such file; `ccpipe init` writes a commented run.toml to start from"]) from None
+    except OSError as error:
+        raise ConfigError(path, [f"{error.strerror}; expected a run.toml"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, [f"not TOML: {error}"]) from None
     problems = [
@@ -92,8 +94,9 @@ def load_config(path: Path) -> RunConfig:
         if key not in ("run", "stage", "resources")
     ]
     run = _model(RunSection, value.get("run", {}), "run", problems)
-    stages = _stages(value.get("stage", {}), path.parent, problems)
-    resources = {name: _model(Resources, table, f"resources.{name}", problems) for name, table in value.get("resources", {}).items()}
+    stages = _stages(_table(value, "stage", problems), path.parent, problems)
+    tables = _named_tables(_table(value, "resources", problems))
+    resources = {name: _model(Resources, table, f"resources.{name}", problems) for name, table in tables.items()}
     known = {"default", *SECTIONS, *ROWS, *(table.name for table in stages)}
     problems += [
         f"[resources.{n}] is for no stage of this flow; valid names: {', '.join(sorted(known))}" for n in resources if n not in known
@@ -125,6 +128,26 @@ def _model(model: type[M], value: Any, where: str, problems: list[str], base_dir
     except ValidationError as error:
         problems.append(f"[{where}] {describe(error, model)}")
         return None
+
+
+def _table(value: dict[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    found = value.get(key, {})
+    if isinstance(found, dict):
+        return found
+    problems.append(f"{key} = {found!r}: expected tables [{key}.NAME]")
+    return {}
+
+
+def _named_tables(value: dict[str, Any]) -> dict[str, Any]:
+    """[resources.dedup.match] is the table of stage `dedup.match`, beside the keys of [resources.dedup] itself."""
+    found: dict[str, Any] = {}
+    for name, table in value.items():
+        inner = {key: part for key, part in table.items() if isinstance(part, dict)} if isinstance(table, dict) else {}
+        own = {key: part for key, part in table.items() if key not in inner} if inner else table
+        if own or not inner:
+            found[name] = own
+        found |= {f"{name}.{key}": part for key, part in inner.items()}
+    return found
 
 
 def _stages(value: dict[str, Any], folder: Path, problems: list[str]) -> list[StageTable]:

@@ -61,19 +61,20 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
     writers = _writers(stages, problems)
     columns = _columns(stages, problems)
     linked = {name: _link(flow_stage, writers, columns, problems) for name, flow_stage in stages.items()}
-    problems += [f"stage {n}: {path} does not exist (a model file of its config)" for n, path in _missing_models(stages)]
+    missing = _missing_models(stages)
+    problems += [f"stage {n}: {path} does not exist (a model file of its config)" for n, path in missing]
     problems += [
         problem for name, flow_stage in stages.items() if (problem := check_resources(name, flow_stage.resources, config.site)) is not None
     ]
-    if not problems:
-        problems += _checked(stages)
-    if not problems:
-        try:
-            order = list(TopologicalSorter({name: item.upstream for name, item in linked.items()}).static_order())
-            return [linked[name] for name in order]
-        except CycleError as error:
-            problems.append(f"stages wait for each other: {' -> '.join(error.args[1])}; a `where` names a column that is written later")
-    raise ConfigError(config.path, list(dict.fromkeys(problems)))
+    without_models = {name for name, _ in missing}
+    problems += _checked({name: flow_stage for name, flow_stage in stages.items() if name not in without_models})
+    try:
+        order = list(TopologicalSorter({name: item.upstream for name, item in linked.items()}).static_order())
+    except CycleError as error:
+        problems.append(f"stages wait for each other: {' -> '.join(error.args[1])}; a `where` names a column that is written later")
+    if problems:
+        raise ConfigError(config.path, list(dict.fromkeys(problems)))
+    return [linked[name] for name in order]
 
 
 def _make(table: StageTable, config: RunConfig) -> FlowStage:
@@ -98,6 +99,12 @@ def _columns(stages: dict[str, FlowStage], problems: list[str]) -> dict[str, tup
         group = next((dataset for dataset in flow_stage.writes if dataset.startswith("meta/")), None)
         if group is None:
             continue
+        if group == "meta/base" or not flow_stage.stage.columns():
+            problems.append(
+                f"stage {name} cannot be an annotator: "
+                + ("`base` is the group that extract writes" if group == "meta/base" else f"{flow_stage.use} writes no columns")
+                + "; expected a subclass of ccpipe.annotate.Annotator under a name of its own"
+            )
         for column, kind in flow_stage.stage.columns().items():
             if column in found:
                 problems.append(f"column {column!r} is written by {found[column][0]} and by stage {name}; rename the stage {name}")

@@ -25,8 +25,10 @@ def import_stage(use: str, base_dir: Path | None = None) -> type[Stage]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UseError(f'use = "{use}": cannot import {module_name!r} ({error}); install it or put it beside the run.toml') from error
+    except Exception as error:
+        raise UseError(f'use = "{use}": importing {module_name!r} fails: {type(error).__name__}: {error}') from error
     found = getattr(module, class_name, None)
-    if not (inspect.isclass(found) and issubclass(found, Stage)):
+    if not (inspect.isclass(found) and issubclass(found, Stage) and not inspect.isabstract(found)):
         offered = sorted(name for name, value in vars(module).items() if _is_offered(value, module_name))
         raise UseError(f'use = "{use}": {module_name} has no stage class {class_name!r}; it has: {", ".join(offered) or "none"}')
     return found

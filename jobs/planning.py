@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import BaseModel
 
 from hpc.files import read_json_if_exists, replace_json, replace_text, tree_digest
-from hpc.manifest import InputFile, Manifest, ManifestError, freeze
+from hpc.manifest import InputFile, Manifest, ManifestError, expand_inputs, freeze
 from hpc.pending import Pending, pending_units
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
 from hpc.site import Resources
@@ -73,7 +73,7 @@ class FlowPlan:
 
 def plan_flow(config: RunConfig) -> FlowPlan:
     """Plan every stage; writes the run directory's manifest, configs and plans, nothing else. Raises `ConfigError`."""
-    flow = build_flow(config)
+    flow = _flow(config)
     run = config.run_dir
     try:
         manifest, notice = freeze(run, config.run.inputs, config.folder, int(config.run.shard_bytes))
@@ -96,6 +96,20 @@ def plan_flow(config: RunConfig) -> FlowPlan:
     whole = FlowPlan(config, manifest, tuple(planned), notice)
     _save_configs(whole)
     return whole
+
+
+def _flow(config: RunConfig) -> list[FlowStage]:
+    """The stages; where they have problems, those of the inputs are told with them."""
+    try:
+        return build_flow(config)
+    except ConfigError as error:
+        problems = error.problems
+    try:
+        if not (config.run_dir / "manifest.jsonl").exists():
+            expand_inputs(config.run.inputs, config.folder)
+    except ManifestError as error:
+        problems = [*problems, f"[run] inputs: {error}"]
+    raise ConfigError(config.path, problems)
 
 
 def _plan_stage(stage: FlowStage, manifest: Manifest, fingerprints: dict[str, str], digests: ModelDigests) -> Plan:
