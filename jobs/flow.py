@@ -119,7 +119,7 @@ def _link(flow_stage: FlowStage, writers: dict[str, str], columns: dict[str, tup
         if column in columns:
             wanted.setdefault(columns[column][0], flow_stage.row.columns or "members")
         else:
-            hint = difflib.get_close_matches(column, columns, n=1)
+            hint = difflib.get_close_matches(column.lower(), columns, n=1)
             problems.append(
                 f"stage {flow_stage.name} reads column {column!r}, which no stage of this flow writes"
                 + (f". Did you mean {hint[0]!r}?" if hint else f"; columns: {', '.join(sorted(columns))}")
