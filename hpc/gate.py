@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.commit import add_counts
-from hpc.files import point_link, read_json, replace_json, to_json
+from hpc.files import names_in, point_link, read_json, replace_json, to_json
 from hpc.state import StageState, latest
 from hpc.worker import MAX_FAILURES
 
@@ -66,7 +66,11 @@ def _full_disk(run: Path) -> str:
 
 def _why(state: StageState, unit: str, failures: list[Path]) -> str:
     if not failures:
-        return "worked on, or lost with its task" if state.claim_path(unit).exists() else "not started"
+        slices = sum(1 for _ in names_in(state.slices_path(unit)))
+        kept = f"; {slices} slices are kept" if slices else ""
+        if state.claim_path(unit).exists():
+            return f"worked on, or lost with its task{kept}"
+        return f"stopped in the middle{kept}" if slices else f"not started; the tasks' logs are in {state.logs}"
     path = latest(failures)
     last = read_json(path)
     parked = "parked after" if len(failures) >= MAX_FAILURES else "failed"
