@@ -81,7 +81,9 @@ def save_plan(path: Path, plan: Plan) -> None:
 
     Raises `ValueError` when another plan has the name.
     """
-    if not publish_once(path, {"format": FORMAT, **asdict(plan)}) and _without_costs(load_plan(path)) != _without_costs(plan):
+    if not path.exists() and publish_once(path, {"format": FORMAT, **asdict(plan)}):
+        return
+    if _without_costs(load_plan(path)) != _without_costs(plan):
         raise ValueError(
             f"{path} holds another plan of fingerprint {plan.fp12}; expected the same units, inputs and outputs. "
             f"Remove the folder {path.parent} to start it over"
