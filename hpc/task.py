@@ -35,6 +35,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.interrupts = 0
 
     def install(self) -> StopFlag:
         for number in STOP_SIGNALS:
@@ -43,6 +44,12 @@ class StopFlag:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
+        self.interrupts += number == signal.SIGINT
+
+    @property
+    def impatient(self) -> bool:
+        """Somebody pressed Ctrl-C twice: lose the slice in hand rather than wait for it."""
+        return self.interrupts > 1
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -79,6 +86,9 @@ class Task:
             self.on_tick()
             if stop and not told:
                 told = self._tell(running, stop)
+            if stop.impatient:
+                for process in running.values():
+                    process.kill()
             for worker, process in list(running.items()):
                 code = process.poll()
                 if code is None:
@@ -87,12 +97,15 @@ class Task:
                 if code >= 0:
                     codes.append(code)
                     continue
+                if stop:  # whoever stopped the task has killed the worker too: no fault of its unit
+                    codes.append(EXIT_STOPPED)
+                    continue
                 self._blame(process, -code)
                 restarts += 1
-                if not stop and restarts <= MAX_RESTARTS:
+                if restarts <= MAX_RESTARTS:
                     running[worker] = self._start(worker)
                 else:
-                    codes.append(EXIT_STOPPED if stop else EXIT_LEFT)
+                    codes.append(EXIT_LEFT)
         return max(codes, default=EXIT_DONE)
 
     def _start(self, worker: int) -> subprocess.Popen[bytes]:

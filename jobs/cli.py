@@ -86,12 +86,14 @@ def _add_run_verbs(verb: Callable[..., argparse.ArgumentParser], stage: str | No
     work.add_argument("--stage", required=stage is None, default=stage)
     work.add_argument("--task", type=int, default=0, help="number of this task, from 0")
     work.add_argument("--tasks", type=int, default=1, help="how many tasks there are")
+    work.add_argument("--fp12", help="fingerprint that the run must be planned at (default: any)")
     work.add_argument("--launch", help="<fp12>/<launch>; default: one is made from what is pending")
     work.add_argument("--procs", type=int, help="worker processes (default: SLURM_CPUS_PER_TASK, or cores)")
     work.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     gate = verb("gate", do_gate, "is the stage complete? exit code 0 or 1", config=False)
     gate.add_argument("--run", type=Path, required=True, help="run directory")
     gate.add_argument("--stage", required=stage is None, default=stage)
+    gate.add_argument("--fp12", help="which version of the stage (default: the one planned last)")
 
 
 def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
@@ -228,7 +230,7 @@ def do_demo(args: argparse.Namespace) -> int:
 
 def do_gate(args: argparse.Namespace) -> int:
     run = args.run.absolute()
-    report = run_gate(StageState(run, args.stage, stage_entry(run, args.stage)["fp12"]))
+    report = run_gate(StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"]))
     print(report.text())
     return 0 if report.complete else 1
 

@@ -78,7 +78,7 @@ def task_command(flow: FlowPlan, stage: StagePlan, launch: Launch, task: int | s
 
 
 def gate_command(flow: FlowPlan, stage: StagePlan) -> list[str]:
-    return [*python(flow.config.site), "gate", "--run", str(flow.run), "--stage", stage.name]
+    return [*python(flow.config.site), "gate", "--run", str(flow.run), "--stage", stage.name, "--fp12", stage.state.fp12]
 
 
 def python(site: Site) -> list[str]:
@@ -105,7 +105,16 @@ def scripts(flow: FlowPlan, stages: Sequence[StagePlan]) -> Iterator[tuple[str, 
         array = array_spec(0, tasks - 1, site.throttle)
         options = sbatch_options(job_name(flow, stage), stage.resources, site, array=array, log=logs / "%A_%a.log")
         command: list[Any] = [*python(site), "work", "--run", str(flow.run), "--stage", stage.name]
-        command += ["--task", "$SLURM_ARRAY_TASK_ID", "--tasks", str(tasks), "--procs", str(stage.packing.procs)]
+        command += [
+            "--fp12",
+            stage.state.fp12,
+            "--task",
+            "$SLURM_ARRAY_TASK_ID",
+            "--tasks",
+            str(tasks),
+            "--procs",
+            str(stage.packing.procs),
+        ]
         yield f"{stage.name}.sbatch", render(options, site.setup, command)
         gate = sbatch_options(job_name(flow, stage, "gate"), gate_resources(site), site, array=None, log=logs / "gate-%j.log")
         yield f"{stage.name}.gate.sbatch", render(gate, site.setup, gate_command(flow, stage))

@@ -52,21 +52,31 @@ def stage_entry(run: Path, stage: str) -> dict[str, Any]:
     raise SystemExit(f"no stage {stage!r} in {run}; stages: {', '.join(entry['stage'] for entry in flow['stages'])}")
 
 
-def find_launch(run: Path, stage: str, launch_id: str | None, tasks: int, procs: int) -> tuple[StageState, Launch]:
-    """The launch to work on. A plain sbatch array has none yet: its first element writes it, under the array job's number."""
-    if launch_id and "/" in launch_id:
-        fp12, launch_id = launch_id.split("/")
+def find_launch(args: argparse.Namespace, procs: int) -> tuple[StageState, Launch]:
+    """The launch to work on. A plain sbatch array has none yet: its first element writes it, under the array job's number.
+
+    Raises `SystemExit` where a printed script was planned at `--fp12`, and the run has been planned anew since.
+    """
+    run, stage = args.run.absolute(), args.stage
+    if args.launch:
+        fp12, launch_id = args.launch.split("/")
         state = StageState(run, stage, fp12)
         return state, load_launch(state, launch_id)
-    entry = stage_entry(run, stage)
-    state = StageState(run, stage, entry["fp12"])
     job = scheduler_job().partition("_")[0]
-    name = launch_id or (f"sbatch-{job}" if job else launch_name("by-hand"))
-    if state.launch_path(name).exists():
+    name = f"sbatch-{job}" if job else launch_name("by-hand")
+    for path in sorted((run / "state" / stage).glob(f"*/launches/{name}.json")):
+        # written by another element, or in an earlier life, perhaps at an older fingerprint than today's
+        state = StageState(run, stage, path.parents[1].name)
         return state, load_launch(state, name)
+    entry = stage_entry(run, stage)
+    if fp12 not in (None, entry["fp12"]):
+        raise SystemExit(
+            f"this script was made for {stage} at {fp12}, the run is now planned at {entry['fp12']}; print it again: ccpipe sbatch"
+        )
+    state = StageState(run, stage, entry["fp12"])
     todo = pending_units(state, {})
     units = tuple(unit for unit in state.plan.largest_first if unit in todo)
-    mine = Launch(name, stage, units, tasks, procs, timestamp(), entry["resources"], entry["work"])
+    mine = Launch(name, stage, units, args.tasks, procs, timestamp(), entry["resources"], entry["work"])
     launch = save_launch(state, mine)
     if launch is mine:  # of elements that race for it, one takes back stale sentinels, before it works on any unit
         retire(state, still_pending(state, todo))
@@ -76,7 +86,7 @@ def find_launch(run: Path, stage: str, launch_id: str | None, tasks: int, procs:
 def run_work(args: argparse.Namespace) -> int:
     """`work` without --worker: a task; with it: one worker process."""
     procs = args.procs or int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or os.cpu_count() or 1
-    state, launch = find_launch(args.run.absolute(), args.stage, args.launch, args.tasks, procs)
+    state, launch = find_launch(args, procs)
     if args.worker is not None:
         return _worker(args, state, launch)
     setup_logging()
