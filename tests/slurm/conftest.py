@@ -53,6 +53,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 @pytest.fixture(scope="session")
+def real_warcs() -> list[Path]:
+    """A small real WARC, where there are any beside the checkout."""
+    return sorted((REPO.parent / "shared" / "data" / "extraction" / "dev").glob("dev-extra-*.warc.gz"))
+
+
+@pytest.fixture(scope="session")
 def extracted(slurm_session: SlurmCluster, demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """A folder whose run directory holds the extracted pages and the stage `slow`, undisturbed: what other runs must equal."""
     made = Pipeline(slurm_session, tmp_path_factory.mktemp("extracted"))

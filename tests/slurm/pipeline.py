@@ -43,11 +43,12 @@ class Demo:
     folder: Path
     toml: str
 
-    def chain_toml(self) -> str:
+    def chain_toml(self, *more_inputs: Path) -> str:
         """The whole flow but the two transformers, which are slow to load."""
         toml = re.sub(r"\[stage\.classify\.(?:edu|hq)\]\n(?:[^\[]|\[[^s])*", "", self.toml)
         toml = toml.replace('scores = ["edu_score", "hq_score", "fasttext_score"]', 'scores = ["fasttext_score"]')
         toml = toml.replace(f'dir = "{self.folder}/run"', 'dir = "run"\nsite = "site.toml"')
+        toml = toml.replace('*.warc.gz"]', "".join(['*.warc.gz"', *(f', "{path}"' for path in more_inputs), "]"]))
         return toml.partition("[resources.default]")[0] + f"[resources.default]\n{SMALL}\n"
 
     def slow_toml(self, more: str = "", slow: Mapping[str, float | str] | None = None) -> str:

@@ -30,10 +30,10 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-def chain(cluster: SlurmCluster, demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def chain(cluster: SlurmCluster, demo: Demo, real_warcs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     submitted, alone = (Pipeline(cluster, tmp_path_factory.mktemp(name)) for name in ("submitted", "alone"))
     for pipeline in (submitted, alone):
-        pipeline.configure(demo.chain_toml())
+        pipeline.configure(demo.chain_toml(*real_warcs))
     submitted.submit()
     with subprocess.Popen([sys.executable, "-m", "jobs.cli", "local"], cwd=alone.folder, stdout=subprocess.DEVNULL) as running:
         yield Chain(submitted, alone, running)
@@ -89,22 +89,6 @@ def test_site_profile_arrives_in_the_jobs(packed: Pipeline) -> None:
     assert {shown["Partition"], shown["ArrayTaskThrottle"], shown["Nice"], shown["NumCPUs"]} == {"main", "1", "5"}
     assert 'Comment=made "by hand"' in packed.slurm.run("scontrol", "show", "job", sent.arrays[0])
     assert packed.logs("slow").count(f"IT IS {os.environ['HOME'].upper()}") == 5, "four elements and the gate"
-
-
-def test_two_launches_share_the_work(new_run: NewRun, extracted: Pipeline) -> None:
-    """Submitted twice at once, one element requeued in between: every slice is done once, and everybody works on their own list."""
-    pipeline = new_run(pause_s=0.3)
-    (first,) = pipeline.submit("--stage", "slow")["slow"].arrays
-    pipeline.wait_slices(1)
-    (second,) = pipeline.submit("--stage", "slow")["slow"].arrays
-    pipeline.slurm.requeue(first)
-    assert pipeline.ends(first) | pipeline.ends(second) == COMPLETED
-    assert pipeline.ends(pipeline.sent[0]["slow"].gate) | pipeline.ends(pipeline.sent[1]["slow"].gate) == COMPLETED
-    logs = pipeline.state("slow") / "logs"
-    launches = [set(re.findall(r"launch (\S+)", (logs / f"{job}.log").read_text())) for job in (first, second)]
-    assert [len(names) for names in launches] == [1, 1] and launches[0] != launches[1]
-    assert pipeline.begun() == sorted(set(pipeline.begun()))
-    assert pipeline.digests("slow") == extracted.digests("slow")
 
 
 def test_each_gpu_has_its_worker(new_run: NewRun) -> None:
