@@ -69,9 +69,9 @@ def find_launch(args: argparse.Namespace, procs: int) -> tuple[StageState, Launc
         state = StageState(run, stage, path.parents[1].name)
         return state, load_launch(state, name)
     entry = stage_entry(run, stage)
-    if fp12 not in (None, entry["fp12"]):
+    if args.fp12 not in (None, entry["fp12"]):
         raise SystemExit(
-            f"this script was made for {stage} at {fp12}, the run is now planned at {entry['fp12']}; print it again: ccpipe sbatch"
+            f"this script was made for {stage} at {args.fp12}, the run is now planned at {entry['fp12']}; print it again: ccpipe sbatch"
         )
     state = StageState(run, stage, entry["fp12"])
     todo = pending_units(state, {})

@@ -60,7 +60,13 @@ def test_a_control_character_in_an_option_is_refused(value: str) -> None:
         options(log=f"/run/{value}")
 
 
-@given(printable, printable)
+@pytest.mark.parametrize("folder", ["/run/100%", "/run/%j", "C:\\run"])
+def test_a_folder_whose_name_slurm_would_change_is_refused(folder: str) -> None:
+    with pytest.raises(SbatchError, match="Choose another"):
+        options(log=f"{folder}/%j.log")
+
+
+@given(printable, printable.map(lambda log: log.replace("%", "").replace("\\", "")))
 def test_values_stay_on_their_line_and_come_back_from_the_quotes(account: str, log: str) -> None:
     script = render(options(Site(account=account), log=log), [], ["true"])
     lines = dict(shlex.split(line)[1].split("=", 1) for line in directives(script) if "=" in line and line.isascii())
