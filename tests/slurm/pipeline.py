@@ -176,14 +176,14 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class NewRun:
-    """`new_run(name)` is a new folder with a copy of the extracted pages: `slow` and `after` are still to do."""
+    """`new_run(name)` is a new folder with a copy of the extracted pages: `slow` and `after` are still to do, unless `complete`."""
 
     demo: Demo
     extracted: Pipeline
     folder: Path
 
-    def __call__(self, name: str = "here", more: str = "", site: str = "", **slow: float | str) -> Pipeline:
+    def __call__(self, name: str = "here", more: str = "", site: str = "", complete: bool = False, **slow: float | str) -> Pipeline:
         made = Pipeline(self.extracted.slurm, self.folder / name)
         made.configure(self.demo.slow_toml(more, {"journal": str(made.journal), **slow}), site)
-        shutil.copytree(self.extracted.folder / "only-extracted", made.run, symlinks=True)
+        shutil.copytree(self.extracted.folder / ("run" if complete else "only-extracted"), made.run, symlinks=True)
         return made

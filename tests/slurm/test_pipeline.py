@@ -125,8 +125,10 @@ def test_paths_that_slurm_misreads_are_refused(new_run: NewRun, name: str, says:
 
 
 def test_printed_scripts_are_accepted_as_they_are(new_run: NewRun, extracted: Pipeline) -> None:
-    """`sbatch --to`: arrays and gates, sent by hand, with dependencies on the command line."""
-    pipeline = new_run()
+    """`sbatch --to`: arrays and gates, sent by hand. One deleted sentinel: that unit and the one that depends on it run again."""
+    pipeline = new_run(complete=True)
+    (pipeline.state("slow") / "done" / "00002.json").unlink()
+    before = pipeline.sentinels("after")
     pipeline.ok("sbatch", "--to", "scripts")
     scripts = pipeline.folder / "scripts"
     assert {path.name for path in scripts.iterdir()} == {f"{name}.sbatch" for name in ("slow", "slow.gate", "after", "after.gate")}
@@ -135,6 +137,8 @@ def test_printed_scripts_are_accepted_as_they_are(new_run: NewRun, extracted: Pi
         array = pipeline.slurm.sbatch(*([f"--dependency=afterok:{gate}"] if gate else []), scripts / f"{stage}.sbatch")
         gate = pipeline.slurm.sbatch(f"--dependency=afterany:{array}", scripts / f"{stage}.gate.sbatch")
     assert pipeline.ends(gate) == COMPLETED
+    assert [unit for unit, sentinel in pipeline.sentinels("after").items() if sentinel != before[unit]] == ["00002"]
+    assert {line["unit"] for line in pipeline.noted()} == {2}
     assert pipeline.digests() == extracted.digests()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,21 @@ def work(slurm: SlurmCluster, tmp_path: Path) -> Path:
     """A folder with `python`, which writes its arguments and its devices, then waits for SIGUSR1 if told to."""
     stand_in = tmp_path / "python"
     stand_in.write_text(
-        """#!/bin/bash
-trap 'echo "warned" >>$CALLS; exit 0' USR1
-echo "$* gpus=${CUDA_VISIBLE_DEVICES:-} cpus=$SLURM_CPUS_PER_TASK" >>$CALLS
-[ -z "${LINGER:-}" ] || for i in $(seq 600); do sleep 0.1; done
-exit ${STATUS:-0}
+        f"""#!{sys.executable} -S
+import os, signal, sys, time
+
+def note(line):
+    with open(os.environ["CALLS"], "a") as calls:
+        calls.write(line + "\\n")
+
+def warned(*_):
+    note("warned")
+    sys.exit(0)
+
+signal.signal(signal.SIGUSR1, warned)
+note(" ".join([*sys.argv[1:], "gpus=" + os.environ.get("CUDA_VISIBLE_DEVICES", ""), "cpus=" + os.environ.get("SLURM_CPUS_PER_TASK", "")]))
+time.sleep(60 if os.environ.get("LINGER") else 0)
+sys.exit(int(os.environ.get("STATUS", "0")))
 """
     )
     stand_in.chmod(0o755)
