@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 import time
@@ -37,6 +38,11 @@ def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{error.filename or 'run directory'}: {error.strerror}; make room and run the same command again", file=sys.stderr)
+        return 1
 
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
