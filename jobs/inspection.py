@@ -106,6 +106,8 @@ def verdict(columns: dict[str, Any]) -> list[str]:
 
 def show_document(console: Console, run: Path, wanted: str, full: bool) -> None:
     """Print everything about one document. Raises `NotFound`."""
+    if not (run / "flow.json").exists():
+        raise NotFound(f"{run} is not a run directory yet; start with `ccpipe plan` or `ccpipe local`")
     groups = list(column_groups(run))
     if not groups:
         raise NotFound(f"{run} has no extracted documents yet")
