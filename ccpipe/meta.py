@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,9 @@ def predicate_columns(where: str | None) -> tuple[str, ...]:
     return tuple(sorted(_column_refs(_parse(where))))
 
 
+@lru_cache(maxsize=64)
 def _parse(where: str) -> object:
-    """DuckDB's syntax tree of a predicate."""
+    """DuckDB's syntax tree of a predicate, not to be changed."""
     with sandbox() as db:
         row = db.execute("SELECT json_serialize_sql(?)", [f"SELECT 1 FROM meta WHERE ({where}\n)"]).fetchone()
     tree = json.loads(row[0] if row else "{}")

@@ -27,7 +27,7 @@ from jobs.planning import FlowPlan, StagePlan, plan_flow
 
 TRANSFORMERS = re.compile(r"\[stage\.classify\.(edu|hq)\]\n(?:.+\n)*\n")
 
-SMALL = {"extract": "slice_bytes = 2048", "lid": "slice_rows = 3", "quality": "slice_rows = 3"}
+SMALL = {"extract": "slice_bytes = 8192", "lid": "slice_rows = 4", "quality": "slice_rows = 4"}
 """Tuning that cuts units into many slices; no result depends on it."""
 
 
