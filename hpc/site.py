@@ -140,4 +140,10 @@ def check_resources(what: str, resources: Resources, site: Site) -> str | None:
             f"{what} asks for {resources.time_min} minutes; site {site.name!r} allows {site.max_time_min}. "
             f"Set [resources.{what}] time_limit_min or task_minutes"
         )
+    # Slurm may send the warning a minute early; a task warned as it starts would be requeued for ever
+    if resources.time_min * 60 <= site.signal_s + 60:
+        return (
+            f"{what} asks for {resources.time_min} minutes, of which the warning takes the last {site.signal_s + 60} s (signal_s of site "
+            f"{site.name!r} and a minute); nothing is left to work in. Set [resources.{what}] time_limit_min"
+        )
     return None

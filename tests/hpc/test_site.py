@@ -58,6 +58,12 @@ def test_a_missing_profile_says_how_to_get_one(tmp_path: Path) -> None:
         ({"cpus": 64, "gpus": 2, "mem_gb": 130}, {"node_mem_gb": 256}, r"asks for 260 GB \(2 processes x 130\)"),
         ({"task_minutes": 60}, {"max_time_min": 200}, "asks for 210 minutes; site 'default' allows 200. Set .* time_limit_min or"),
         ({"time_limit_min": 300}, {"max_time_min": 200}, "asks for 300 minutes"),
+        (
+            {"time_limit_min": 3},
+            {"signal_s": 120},
+            "asks for 3 minutes, of which the warning takes the last 180 s .* Set .* time_limit_min",
+        ),
+        ({"time_limit_min": 4}, {"signal_s": 120}, None),
         ({"task_minutes": 60, "time_limit_min": 200}, {"max_time_min": 200}, None),
         ({"cpus": 64, "mem_gb": 4}, {"node_cpus": 64, "node_mem_gb": 256}, None),
     ],

@@ -51,8 +51,7 @@ extra = { comment = 'made "by hand"', nice = 5 }
 """
     new_run = NewRun(demo, extracted, tmp_path_factory.mktemp("packed"))
     pipeline = new_run(more="[resources.slow]\ncpus = 1\nmem_gb = 0.4\ntasks = 4\n", site=site.replace("it''s", "it is"))
-    for array in pipeline.submit("--stage", "slow")["slow"].arrays:
-        pipeline.ends(array)
+    pipeline.ends(pipeline.submit("--stage", "slow")["slow"].gate)
     return pipeline
 
 
