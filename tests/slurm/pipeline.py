@@ -95,6 +95,11 @@ class Pipeline:
     def journal(self) -> Path:
         return self.folder / "journal"
 
+    @property
+    def hold(self) -> Path:
+        """While this file exists, slices of the user's stages wait."""
+        return self.folder / "hold"
+
     # ---- verbs
 
     def configure(self, toml: str, site: str = "") -> None:
@@ -134,9 +139,12 @@ class Pipeline:
         """All logs of a stage, for messages and for looking something up."""
         return "\n".join(path.read_text() for path in sorted((self.state(stage) / "logs").iterdir()))
 
-    def wait_slices(self, n: int, timeout: float = 30) -> None:
+    def wait_slices(self, n: int) -> None:
         """Wait until `n` slices have begun."""
-        self.slurm.wait_until(lambda: len(self.noted()) >= n, timeout, f"{n} slices in {self.journal}")
+        self.slurm.wait_until(lambda: len(self.noted()) >= n, 60, f"{n} slices in {self.journal}")
+
+    def wait_log(self, stage: str, says: str) -> None:
+        self.slurm.wait_until(lambda: says in self.logs(stage), 60, f"{says!r} in a log of {stage} in {self.folder}")
 
     # ---- files
 
@@ -184,6 +192,6 @@ class NewRun:
 
     def __call__(self, name: str = "here", more: str = "", site: str = "", complete: bool = False, **slow: float | str) -> Pipeline:
         made = Pipeline(self.extracted.slurm, self.folder / name)
-        made.configure(self.demo.slow_toml(more, {"journal": str(made.journal), **slow}), site)
+        made.configure(self.demo.slow_toml(more, {"journal": str(made.journal), "hold": str(made.hold), **slow}), site)
         shutil.copytree(self.extracted.folder / ("run" if complete else "only-extracted"), made.run, symlinks=True)
         return made

@@ -1,8 +1,8 @@
 """Runs disturbed on a real Slurm: preempted, warned, cancelled, killed, failing. Each ends with the bytes of an undisturbed run.
 
-A scenario is a function that starts a run, disturbs it and brings it to its end. Most of that is waiting for Slurm, so
-all chosen scenarios run side by side in threads, and the test of each one waits for its own. Node n1 is there to be
-preempted and n4 to die; everybody else stays on n2 and n3.
+A scenario is a function that starts a run, disturbs it while its slices wait in the middle, lets them go and sees it to
+its end. Most of that is waiting for Slurm, so all chosen scenarios run side by side in threads, and the test of each one
+waits for its own. Node n1 is there to be preempted and n4 to die; everybody else stays on n2 and n3.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ EXTRACT_SLOWLY = """
 [stage.extract]
 use = "my_stages:SlowExtract"
 slice_bytes = 8192
-pause_s = 0.4
 journal = "{}"
+hold = "{}"
+hold_after = 4
 """
 
 
@@ -51,11 +52,19 @@ def scenario(function: Scenario) -> Scenario:
     return function
 
 
-def start(pipeline: Pipeline, slices: int = 3) -> Sent:
-    """Submit the stage `slow`, one task of two processes, and wait until some slices have begun."""
-    sent = pipeline.submit("--stage", "slow")["slow"]
-    pipeline.wait_slices(slices)
+def start(pipeline: Pipeline, stage: str = "slow", hold_after: int = 4) -> Sent:
+    """Submit a stage, one task of two processes, and wait until each of them waits in a slice."""
+    pipeline.hold.touch()
+    sent = pipeline.submit("--stage", stage)[stage]
+    pipeline.wait_slices(hold_after + 2)
     return sent
+
+
+def let_go(pipeline: Pipeline, stage: str = "slow", told: str = "") -> None:
+    """Let slices go on, once the task has said that it is leaving."""
+    if told:
+        pipeline.wait_log(stage, f"{told}: 2 workers commit their current slice and leave")
+    pipeline.hold.unlink()
 
 
 def check(new_run: NewRun, pipeline: Pipeline, redone: int = 0) -> None:
@@ -72,10 +81,11 @@ def restarts(pipeline: Pipeline) -> set[str]:
 @scenario
 def a_dead_node(new_run: NewRun) -> None:
     """Slurm finds the node dead and requeues its task, which goes on once the node is back; the gate waits for it."""
-    pipeline = new_run(pause_s=0.4, site=ONLY.format("n4"))
+    pipeline = new_run(hold_after=4, site=ONLY.format("n4"))
     sent = start(pipeline)
     cluster = pipeline.slurm
     cluster.kill_node("n4")
+    let_go(pipeline)
     cluster.wait_until(lambda: "down" in cluster.node_state("n4"), 60, "n4 to be found dead")
     cluster.start_node("n4")
     assert pipeline.ends(sent.gate) == COMPLETED
@@ -87,11 +97,11 @@ def a_dead_node(new_run: NewRun) -> None:
 def preempted_in_the_middle_of_extract(new_run: NewRun) -> None:
     """An urgent job takes the node: the task commits its slices, comes back and goes on behind them, inside a WARC."""
     pipeline = Pipeline(new_run.extracted.slurm, new_run.folder / "here")
-    toml = new_run.demo.slow_toml().replace("[stage.extract]", EXTRACT_SLOWLY.format(pipeline.journal))
-    pipeline.configure(toml, ONLY.format("n1"))
-    sent = pipeline.submit("--stage", "extract")["extract"]
-    pipeline.wait_slices(5)
+    slowly = EXTRACT_SLOWLY.format(pipeline.journal, pipeline.hold)
+    pipeline.configure(new_run.demo.slow_toml().replace("[stage.extract]", slowly), ONLY.format("n1"))
+    sent = start(pipeline, "extract")
     pipeline.slurm.preempt("n1", seconds=0)
+    let_go(pipeline, "extract", told="SIGUSR1")
     assert pipeline.ends(sent.gate) == COMPLETED
     assert restarts(pipeline) == {"0", "1"}
     assert pipeline.begun() == sorted(set(pipeline.begun()))
@@ -125,9 +135,10 @@ def a_failing_unit(new_run: NewRun) -> None:
 @scenario
 def warned(new_run: NewRun) -> None:
     """SIGUSR1 some minutes before the time limit: the slice in hand is committed, the task comes back once and goes on."""
-    pipeline = new_run(pause_s=0.4, site=SAFE)
+    pipeline = new_run(hold_after=4, site=SAFE)
     sent = start(pipeline)
     pipeline.slurm.run("scancel", "--batch", "--signal=USR1", sent.arrays[0])
+    let_go(pipeline, told="SIGUSR1")
     assert pipeline.ends(sent.gate) == COMPLETED
     assert restarts(pipeline) == {"0", "1"}
     check(new_run, pipeline)
@@ -136,10 +147,13 @@ def warned(new_run: NewRun) -> None:
 @scenario
 def warned_while_it_loads(new_run: NewRun) -> None:
     """A task whose script still runs its setup lines survives the warning."""
-    pipeline = new_run(site=f'{SAFE}\nsetup = ["touch $SLURM_SUBMIT_DIR/loading", "sleep 1", "sleep 1"]')
+    setup = 'setup = ["touch loading", "while [ -e hold ]; do sleep 0.1; done"]'
+    pipeline = new_run(site=f"{SAFE}\n{setup}")
+    pipeline.hold.touch()
     sent = pipeline.submit("--stage", "slow")["slow"]
     pipeline.slurm.wait_until((pipeline.folder / "loading").exists, 60, "the setup lines to run")
     pipeline.slurm.run("scancel", "--batch", "--signal=USR1", sent.arrays[0])
+    let_go(pipeline)
     assert pipeline.ends(sent.arrays[0]) == COMPLETED
     check(new_run, pipeline)
 
@@ -147,9 +161,10 @@ def warned_while_it_loads(new_run: NewRun) -> None:
 @scenario
 def cancelled(new_run: NewRun) -> None:
     """SIGTERM by scancel: committed and gone, not requeued; submitted again, only what is missing is done."""
-    pipeline = new_run(pause_s=0.4, site=SAFE)
-    sent = start(pipeline, slices=16)
+    pipeline = new_run(hold_after=16, site=SAFE)
+    sent = start(pipeline, hold_after=16)
     pipeline.slurm.run("scancel", sent.arrays[0])
+    let_go(pipeline, told="SIGTERM")
     assert (pipeline.ends(sent.arrays[0]), pipeline.ends(sent.gate)) == (CANCELLED, FAILED)
     left = 4 - len(pipeline.sentinels("slow"))
     assert f"{left} of 4 units are missing" in pipeline.gate_log("slow", sent)
@@ -163,9 +178,11 @@ def cancelled(new_run: NewRun) -> None:
 @scenario
 def a_killed_worker_process(new_run: NewRun) -> None:
     """SIGKILL of one process, as by the kernel short of memory: recorded, started again, and the task ends well."""
-    pipeline = new_run(pause_s=0.4, site=SAFE)
+    pipeline = new_run(hold_after=4, site=SAFE)
     sent = start(pipeline)
     os.kill(pipeline.noted()[-1]["pid"], signal.SIGKILL)
+    pipeline.wait_log("slow", "killed by SIGKILL while working on 0000")
+    let_go(pipeline)
     assert (pipeline.ends(sent.arrays[0]), pipeline.ends(sent.gate)) == (COMPLETED, COMPLETED)
     (failure,) = [path.read_text() for path in (pipeline.state("slow") / "failed").iterdir()]
     assert "worker killed by SIGKILL" in failure
@@ -175,11 +192,12 @@ def a_killed_worker_process(new_run: NewRun) -> None:
 @scenario
 def a_killed_task(new_run: NewRun) -> None:
     """SIGKILL of the batch process: its workers go too, the gate says what is missing, `retry` goes on behind the slices."""
-    pipeline = new_run(pause_s=0.4, site=SAFE)
+    pipeline = new_run(hold_after=4, site=SAFE)
     sent = start(pipeline)
     worker = pipeline.noted()[-1]["pid"]
     task = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(task, signal.SIGKILL)
+    let_go(pipeline)
     assert (pipeline.ends(sent.arrays[0]), pipeline.ends(sent.gate)) == (FAILED, FAILED)
     assert re.search(r"4 of 4 units are missing:(.*\n)*.*slices are kept", pipeline.gate_log("slow", sent))
     again = pipeline.submit("--stage", "slow", verb="retry")["slow"]
@@ -190,10 +208,12 @@ def a_killed_task(new_run: NewRun) -> None:
 @scenario
 def launched_twice(new_run: NewRun) -> None:
     """Submitted twice at once, an element requeued in between: it keeps to its own list, and every slice is done once."""
-    pipeline = new_run(pause_s=0.4, site=SAFE)
+    pipeline = new_run(hold_after=4, site=SAFE)
     first = start(pipeline)
     second = pipeline.submit("--stage", "slow")["slow"]
+    pipeline.wait_slices(4 + 2 + 2)
     pipeline.slurm.requeue(first.arrays[0])
+    let_go(pipeline, told="SIGTERM")
     for job in (*first.arrays, *second.arrays, first.gate, second.gate):
         assert pipeline.ends(job) == COMPLETED
     logs = [(pipeline.state("slow") / "logs" / f"{sent.arrays[0]}.log").read_text() for sent in (first, second)]

@@ -92,8 +92,11 @@ def test_site_profile_arrives_in_the_jobs(packed: Pipeline) -> None:
 
 def test_each_gpu_has_its_worker(new_run: NewRun) -> None:
     """Two GPUs, two processes, one device each."""
-    pipeline = new_run(more="[resources.slow]\ncpus = 2\ngpus = 2\nmem_gb = 0.4\n", pause_s=0.2)
+    pipeline = new_run(more="[resources.slow]\ncpus = 2\ngpus = 2\nmem_gb = 0.4\n")
+    pipeline.hold.touch()
     (array,) = pipeline.submit("--stage", "slow")["slow"].arrays
+    pipeline.wait_slices(2)
+    pipeline.hold.unlink()
     assert pipeline.ends(array) == COMPLETED
     devices = {line["pid"]: line["gpus"] for line in pipeline.noted()}
     assert sorted(devices.values()) == ["0", "1"]

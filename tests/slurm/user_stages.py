@@ -1,7 +1,7 @@
 """A user's own stages, as they would lie beside a run.toml; tests copy this file there.
 
-Each slice is noted in a journal before it is worked on and takes `pause_s` longer than it needs to, so that a test can
-disturb it in the middle and later read what was done, by whom, and whether anything was done twice.
+Each slice is noted in a journal before it is worked on. From the slice `hold_after` + 1 on it then waits while the file
+`hold` exists, so that a test can disturb it in the middle, and later read what was done, by whom, and whether twice.
 """
 
 from __future__ import annotations
@@ -21,21 +21,26 @@ from ccpipe.extract import Extract
 from ccpipe.stage import Cursor, tuning
 
 
-def note(journal: str, unit: int, begin: Any) -> None:
-    """One line for each slice begun; a short append is never torn."""
-    if journal:
-        line = {"unit": unit, "begin": begin, "pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
-        line |= {"node": os.environ.get("SLURMD_NODENAME", ""), "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
-        with Path(journal).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+def begin_slice(config: Any, unit: int, begin: Any) -> None:
+    """One line in the journal for each slice (a short append is never torn); then the waiting."""
+    if not config.journal:
+        return
+    line = {"unit": unit, "begin": begin, "pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+    line |= {"restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
+    with Path(config.journal).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    if len(Path(config.journal).read_text().splitlines()) > config.hold_after:
+        while config.hold and Path(config.hold).exists():
+            time.sleep(0.05)
 
 
 class Slow(Annotator):
-    """Counts characters, slowly. While the file `broken` exists, shard 1 fails."""
+    """Counts characters. While the file `broken` exists, shard 1 fails."""
 
     class Config(Annotator.Config):
-        pause_s: float = tuning(0.0, "extra time for each slice, seconds", ge=0)
         journal: str = tuning("", "where slices are noted")
+        hold: str = tuning("", "while this file exists, slices wait")
+        hold_after: int = tuning(0, "slices that do not wait", ge=0)
         broken: str = tuning("", "while this file exists, shard 1 fails")
 
     def new_columns(self) -> dict[str, pa.DataType]:
@@ -43,21 +48,20 @@ class Slow(Annotator):
 
     def annotate(self, docs: Documents) -> Mapping[str, Any]:
         shard, row = divmod(int(docs.ids[0]), 1 << 32)
-        note(self.config.journal, shard, row)
-        time.sleep(self.config.pause_s)
+        begin_slice(self.config, shard, row)
         if shard == 1 and self.config.broken and Path(self.config.broken).exists():
             raise ValueError("shard 1 cannot be counted")
         return {"chars": [len(text) for text in docs.texts()]}
 
 
 class SlowExtract(Extract):
-    """The real extraction, slowly."""
+    """The real extraction."""
 
     class Config(Extract.Config):
-        pause_s: float = tuning(0.0, "extra time for each slice, seconds", ge=0)
         journal: str = tuning("", "where slices are noted")
+        hold: str = tuning("", "while this file exists, slices wait")
+        hold_after: int = tuning(0, "slices that do not wait", ge=0)
 
     def slice(self, unit: Any, inputs: Mapping[str, Sequence[Path]], folder: Path, cursor: Cursor | None) -> tuple[Counts, Cursor | None]:
-        note(self.config.journal, unit.index, cursor)
-        time.sleep(self.config.pause_s)
+        begin_slice(self.config, unit.index, cursor)
         return super().slice(unit, inputs, folder, cursor)
