@@ -73,8 +73,9 @@ def run_unit(
         sentinel = _sentinel(state.plan, unit, attempt, commits, counts, clock, slices, requested)
         outcome = publish_unit(state, unit, out, sentinel)
     except Exception:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove_uncommitted(state, unit.id, scratch)
         if state.is_done(unit.id):
+            discard_slices(state, unit.id)
             return "lost"  # the winner has tidied up under our feet
         raise
     shutil.rmtree(scratch, ignore_errors=True)
@@ -117,40 +118,29 @@ def _run_slices(
         folder.mkdir()
         counts, cursor = work.slice(unit, inputs, folder, records[-1]["next"] if records else None)
         check_counts(counts, f"{state.stage} {unit.id} slice {len(records)}")
-        records.append(_commit_slice(state, unit.id, len(records), folder, counts, cursor, commits, attempt, clock))
+        made = {"counts": counts, "next": cursor, "inputs": commits, "attempt": attempt.id, "seconds": clock.seconds()}
+        if (record := _commit_slice(state, unit.id, len(records), folder, made)) is not None:
+            records.append(record)
+        else:  # another attempt works on this unit too: go on from what it has committed
+            records = committed_slices(state, unit.id, commits)
         if time.monotonic() - told > LOG_LINE_S:
             told = time.monotonic()
             log.info("%s %s: %d slices committed, next %s", state.stage, unit.id, len(records), cursor)
     return records
 
 
-def _commit_slice(
-    state: StageState, unit: str, number: int, folder: Path, counts: Counts, cursor: Any, commits: Commits, attempt: Attempt, clock: Clock
-) -> dict[str, Any]:
+def _commit_slice(state: StageState, unit: str, number: int, folder: Path, made: dict[str, Any]) -> dict[str, Any] | None:
+    """Vouch for the files in `folder` as slice `number`; None when another attempt has committed that slice."""
     files = {name: (folder / name).stat().st_size for name in sorted(names_in(folder))}
     for name in files:
         fsync_file(folder / name)
     fsync_folder(folder)
     fsync_folder(folder.parent)
-    record: dict[str, Any] = {
-        "folder": folder.relative_to(state.run).as_posix(),
-        "files": files,
-        "counts": counts,
-        "next": cursor,
-        "inputs": commits,
-        "attempt": attempt.id,
-        "seconds": clock.seconds(),
-    }
-    path = state.slices_path(unit) / f"{number:05d}.json"
-    if publish_once(path, record):
+    record = {**made, "folder": folder.relative_to(state.run).as_posix(), "files": files}
+    if publish_once(state.slices_path(unit) / f"{number:05d}.json", record):
         return record
-    first: dict[str, Any] | None = read_json_if_exists(path)
-    if first is None or first["counts"] != counts or first["next"] != cursor:
-        raise BrokenStage(
-            f"{path} and this attempt disagree about slice {number} of {state.stage} {unit}; expected the same counts and cursor"
-        )
     shutil.rmtree(folder, ignore_errors=True)
-    return first
+    return None
 
 
 def committed_slices(state: StageState, unit: str, commits: Commits) -> list[dict[str, Any]]:
@@ -181,6 +171,16 @@ def discard_slices(state: StageState, unit: str) -> None:
             shutil.rmtree(state.run / record["folder"], ignore_errors=True)
             _remove_if_empty((state.run / record["folder"]).parent)
     _remove_if_empty(state.slices_path(unit))
+
+
+def _remove_uncommitted(state: StageState, unit: str, scratch: Path) -> None:
+    """Remove what a failed attempt left, but not the slices that it has committed: the next attempt builds upon them."""
+    records = (read_json_if_exists(state.slices_path(unit) / name) for name in names_in(state.slices_path(unit)))
+    committed = {state.run / record["folder"] for record in records if record is not None}
+    for path in [scratch / name for name in names_in(scratch)]:
+        if path not in committed:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    _remove_if_empty(scratch)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -220,9 +220,12 @@ def _validate(state: StageState, unit: str, outputs: Mapping[str, Any]) -> Outco
     winner = state.sentinel(unit)
     if winner is not None and winner["outputs"] != outputs:
         different = [dataset for dataset in outputs if winner["outputs"].get(dataset) != outputs[dataset]]
+        stands = all(file_digest(state.run / entry["path"]) == entry["digest"] for entry in winner["outputs"].values())
+        done = state.done_path(unit)
         raise BrokenStage(
             f"{state.stage} {unit}: two attempts wrote different bytes for {different}; expected equal bytes from equal inputs. "
-            f"The committed ones stand ({state.done_path(unit)}); look for time, randomness or listing order in the stage"
+            + (f"The committed ones stand ({done}). " if stands else f"The files are no longer those of the sentinel: remove {done}. ")
+            + "Look for time, randomness or listing order in the stage"
         )
     return "lost"
 

@@ -87,7 +87,9 @@ def publish_text_once(path: Path, text: str) -> bool:
     try:
         os.link(beside, path)
     except FileExistsError:
-        return False
+        if beside.stat().st_nlink < 2:
+            return False
+        # NFS: the first reply was lost, the server made the link, the repeated request found it
     finally:
         beside.unlink(missing_ok=True)
     fsync_folder(path.parent)

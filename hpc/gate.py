@@ -43,18 +43,28 @@ class GateReport:
 
 def run_gate(state: StageState) -> GateReport:
     """Check every unit's sentinel; publish `_SUCCESS.json` when all are there, take it back when not."""
+    report = _look(state)
+    if report.complete:
+        try:
+            _publish_success(state)
+        except FileNotFoundError:  # a new launch has just taken a sentinel back
+            return _look(state)
+        _move_current(state)
+        for leftovers in (state.scratch, state.folder / "slices"):
+            shutil.rmtree(leftovers, ignore_errors=True)
+    elif not all(state.is_done(unit) for unit in report.missing):
+        # looked at again, since the gate of another launch may have found the rest and published in the meantime
+        state.success_path.unlink(missing_ok=True)
+    return report
+
+
+def _look(state: StageState) -> GateReport:
     report = GateReport(state.stage, len(state.plan.units))
     done, failures = state.done_units(), state.failures()
     full = _full_disk(state.run)
     for unit in state.plan.units:
         if unit.id not in done:
             report.missing[unit.id] = _why(state, unit.id, failures.get(unit.id, [])) + full
-    if report.complete:
-        _publish_success(state)
-        _move_current(state)
-        shutil.rmtree(state.scratch, ignore_errors=True)
-    else:
-        state.success_path.unlink(missing_ok=True)
     return report
 
 
@@ -87,7 +97,7 @@ def _publish_success(state: StageState) -> None:
         "counts": add_counts([sentinel["counts"] for sentinel in sentinels.values()]),
         "seconds": {kind: round(sum(s["seconds"][kind] for s in sentinels.values()), 3) for kind in ("wall", "cpu")},
         "peak_rss_bytes": max((s["peak_rss_bytes"] for s in sentinels.values()), default=0),
-        "units": {unit: {"attempt": attempts[unit], "outputs": s["outputs"]} for unit, s in sentinels.items()},
+        "units": [{"unit": unit, "attempt": attempts[unit], "outputs": s["outputs"]} for unit, s in sentinels.items()],
     }
     old = state.success()
     if old is None or old["commit"] != success["commit"]:

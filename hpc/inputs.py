@@ -6,10 +6,11 @@ Nothing is globbed: a file that no sentinel names does not exist.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpc.files import read_json_if_exists
+from hpc.files import read_json
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit
 from hpc.state import StageState
 
@@ -26,7 +27,16 @@ class LostInput(Exception):
     """A committed file is gone or has another size than its sentinel says."""
 
 
-_success_cache: dict[tuple[Path, int], dict[str, Any]] = {}
+@dataclass
+class _Folded:
+    """A `_SUCCESS.json` as this process has read it; `files` those of its outputs whose sizes have been checked."""
+
+    stamp: tuple[int, int, int]
+    value: Mapping[str, Any]
+    files: dict[str, list[Path]] = field(default_factory=dict)
+
+
+_folded: dict[Path, _Folded] = {}
 
 
 def upstream_state(run: Path, item: InputFrom) -> StageState:
@@ -40,9 +50,13 @@ def resolve_inputs(run: Path, plan: Plan, unit: PlannedUnit) -> tuple[Files, Com
     for item in plan.inputs:
         state = upstream_state(run, item)
         if item.of == "all":
-            success = read_success(state)
-            commits[f"{item.stage}/*"] = success["commit"]
-            files[item.dataset] = [run / entry["outputs"][item.dataset]["path"] for entry in success["units"].values()]
+            folded = _read_folded(state)
+            commits[f"{item.stage}/*"] = folded.value["commit"]
+            if item.dataset not in folded.files:  # thousands of files: looked at once in each process
+                folded.files[item.dataset] = [
+                    _check_size(state, entry["outputs"][item.dataset], entry["unit"]) for entry in folded.value["units"]
+                ]
+            files[item.dataset] = list(folded.files[item.dataset])
             continue
         files[item.dataset] = []
         for member in unit.members:
@@ -52,27 +66,34 @@ def resolve_inputs(run: Path, plan: Plan, unit: PlannedUnit) -> tuple[Files, Com
                     f"{plan.stage} {unit.id} waits for {item.stage} {member}, which is not committed; run stage {item.stage} first"
                 )
             commits[f"{item.stage}/{member}"] = sentinel["attempt"]["id"]
-            files[item.dataset].append(_check_size(run, sentinel["outputs"][item.dataset], item.stage, member))
+            files[item.dataset].append(_check_size(state, sentinel["outputs"][item.dataset], member))
     return files, commits
 
 
 def read_success(state: StageState) -> Mapping[str, Any]:
-    """The folded sentinels of a complete stage, cached while the file stays the same. Raises `NotReady`."""
+    """The folded sentinels of a complete stage; `units` in plan order. Raises `NotReady`."""
+    return _read_folded(state).value
+
+
+def _read_folded(state: StageState) -> _Folded:
+    """Kept while the file stays the same: it is megabytes for a stage of ten thousand units."""
+    path = state.success_path
     try:
-        key = (state.success_path, state.success_path.stat().st_mtime_ns)
+        found = path.stat()
+        stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if path not in _folded or _folded[path].stamp != stamp:
+            _folded[path] = _Folded(stamp, read_json(path))
     except FileNotFoundError:
-        raise NotReady(f"stage {state.stage} is not complete ({state.success_path} does not exist); run it first") from None
-    if key not in _success_cache:
-        _success_cache[key] = read_json_if_exists(state.success_path) or {}
-    return _success_cache[key]
+        raise NotReady(f"stage {state.stage} is not complete ({path} does not exist); run it first") from None
+    return _folded[path]
 
 
-def _check_size(run: Path, output: Mapping[str, Any], stage: str, unit: str) -> Path:
-    path = run / str(output["path"])
+def _check_size(state: StageState, output: Mapping[str, Any], unit: str) -> Path:
+    path = state.run / str(output["path"])
     seen = path.stat().st_size if path.exists() else None
     if seen != output["bytes"]:
         raise LostInput(
             f"{path} has {'no file' if seen is None else f'{seen} bytes'}; its sentinel says {output['bytes']} bytes. "
-            f"Remove {StageState(run, stage, '<fp>').folder}/done/{unit}.json and run stage {stage} again"
+            f"Remove {state.done_path(unit)} and run stage {state.stage} again"
         )
     return path
