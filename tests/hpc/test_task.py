@@ -14,7 +14,8 @@ import pytest
 from toy import Squares, in_child, make_squares, outputs
 
 import hpc.task
-from hpc.attempt import process_alive
+from hpc.attempt import new_attempt, process_alive
+from hpc.commit import record_failure
 from hpc.files import read_json
 from hpc.gate import run_gate
 from hpc.launch import start_order
@@ -69,9 +70,26 @@ def test_a_unit_that_kills_its_worker_is_parked_and_the_rest_completes(tmp_path:
     assert state.done_units() == {"000", "001", "003"}
     report = run_gate(state)
     assert set(report.missing) == {"002"}
-    assert f"parked after {MAX_FAILURES} attempts" in report.missing["002"] and "worker killed by SIGKILL" in report.missing["002"]
+    assert "parked after" in report.missing["002"] and "worker killed by SIGKILL" in report.missing["002"]
+    assert len(state.failures()["002"]) >= MAX_FAILURES
     assert {read_json(path)["cause"] for path in state.failures()["002"]} == {"worker killed by SIGKILL"}
     assert not list(state.folder.glob("claims/*"))
+
+
+def test_a_unit_that_others_have_parked_since_the_pass_began_is_left_alone(tmp_path: Path) -> None:
+    """A pass over a long list takes hours; whether a unit is parked is asked again when its turn comes."""
+    state = make_squares(tmp_path, [3, 3])
+
+    class Slow(Squares):
+        def slice(self, unit: Any, inputs: Any, folder: Path, cursor: Any) -> Any:
+            for _ in range(MAX_FAILURES):
+                record_failure(state, "001", new_attempt(), "worker killed by SIGKILL")
+            return super().slice(unit, inputs, folder, cursor)
+
+    work = Slow()
+    report = Worker(state, work, ["000", "001"], lambda: False).run()
+    assert {unit for unit, _ in work.slices_run} == {"000"}
+    assert report.parked == {"001"} and report.exit_code == EXIT_LEFT and not list(state.folder.glob("claims/*"))
 
 
 def test_workers_that_die_without_a_unit_are_not_started_for_ever(tmp_path: Path) -> None:
