@@ -46,6 +46,10 @@ class BucketConfig(StageConfig):
         return value
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
 def scorer_name(column: str) -> str:
     """
     >>> scorer_name("edu_score"), scorer_name("perplexity_value")
@@ -78,6 +82,13 @@ class Cuts(Stage):
 
     def needs(self) -> tuple[str, ...]:
         return (*self.config.scores, *(("text_bytes",) if self.config.weight == "bytes" else ()))
+
+    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
+        strange = {column: types[column] for column in self.config.scores if not _is_number(types[column])}
+        if strange:
+            seen = ", ".join(f"{column!r}, a column of {kind}" for column, kind in strange.items())
+            numbers = ", ".join(sorted(column for column, kind in types.items() if column.endswith("_score") and _is_number(kind)))
+            raise ValueError(f"scores names {seen}; expected columns of numbers: name some of {numbers or 'those that classifiers write'}")
 
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         counters = {column: QuantileCounter(self.config.n_buckets) for column in self.config.scores}

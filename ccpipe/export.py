@@ -9,7 +9,7 @@ Order is that of the shard: shuffling belongs to the training run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,18 @@ class ExportShards(Stage):
 
     def check(self) -> None:
         self.load()
+
+    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
+        keep = self.config.keep
+        if keep and types[keep] != pa.bool_():
+            raise ValueError(f"keep = {keep!r} is a column of {types[keep]}, expected bool: name the column of a decision, such as 'select_keep'")
+        for name in self.config.drop_lines:
+            kind = types[name]
+            if not (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)):
+                raise ValueError(
+                    f"drop_lines names {name!r}, a column of {kind}, expected lists of line numbers (list<uint32>): "
+                    "name one such as 'quality_drop_lines', or leave drop_lines out"
+                )
 
     def load(self) -> None:
         if self.config.tokenizer is not None:

@@ -3,6 +3,8 @@
 numba's cache looks at the file of the compiled function alone: a kernel that calls a kernel of another file is not
 recompiled when that other file changes. So kernels call only kernels of their own file and `mix`, whose values are part of
 the formats on disk and never change; files talk in arrays.
+Where no folder takes the cache (the package read only and no usable HOME, as on many compute nodes) each process compiles for
+itself; NUMBA_CACHE_DIR names a folder.
 No `parallel=True`: the worker runs one process per core. No `fastmath`: results are equal on every machine.
 """
 
@@ -34,7 +36,12 @@ def kernel(function: Function) -> Function:
     >>> double(4)
     8
     """
-    return cast(Function, njit(nogil=True, cache=_has_file(function))(function))
+    try:
+        return cast(Function, njit(nogil=True, cache=_has_file(function))(function))
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        return cast(Function, njit(nogil=True)(function))
 
 
 def _has_file(function: Callable[..., Any]) -> bool:
@@ -52,3 +59,9 @@ def mix(value: np.uint64) -> np.uint64:
     value = (value ^ (value >> np.uint64(30))) * MIX_1
     value = (value ^ (value >> np.uint64(27))) * MIX_2
     return value ^ (value >> np.uint64(31))
+
+
+def cache_folder() -> str | None:
+    """Where this module's compiled code is kept; None where no folder can be written."""
+    folder: str | None = mix.stats.cache_path  # type: ignore[attr-defined]  # what the decorator returns is a dispatcher
+    return folder

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ccpipe.annotate import Annotator, Documents
-from ccpipe.stage import ModelFile
+from ccpipe.stage import ModelFile, Stage
 
 PUNCTUATION = str.maketrans(
     {
@@ -133,6 +133,14 @@ class KenLmPerplexity(Annotator):
 
     def needs(self) -> tuple[str, ...]:
         return (self.config.language,)
+
+    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
+        kind = types[self.config.language]
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise ValueError(
+                f"language = {self.config.language!r} is a column of {kind}, expected the labels of a language identifier "
+                "(string): name a column such as 'lid_label'"
+            )
 
     def new_columns(self) -> dict[str, pa.DataType]:
         return {"value": pa.float32(), "bucket": pa.string(), "reason": pa.string()}

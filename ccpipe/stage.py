@@ -103,6 +103,17 @@ class Stage(ABC):
     def load(self) -> None:  # noqa: B027 - optional hook, most stages have nothing to open
         """Open models. Called once in each process, before the first unit."""
 
+    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:  # noqa: B027 - optional hook
+        """Raise `ValueError` when the columns or files that other stages of this flow write do not fit.
+
+        types: every column of the flow, all of `needs` among them; writers: dataset -> the stage that writes it. Called once,
+        when the flow is planned, and not in workers.
+        """
+
+    def explain(self) -> list[str]:
+        """Lines for the dry run: what the config amounts to. Called after `check_inputs`."""
+        return []
+
     @abstractmethod
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         """Read `inputs`, write every file of `out`, account for every document."""

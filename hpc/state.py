@@ -6,9 +6,12 @@ state/<stage>/<fp12>/
   claims/<unit>       somebody works on this unit (advisory)
   slices/<unit>/      committed pieces of a unit in progress
   done/<unit>.json    sentinels: this unit is committed
-  failed/             one file for each failed attempt
+  failed/             one file for each failed attempt; those in failed/forgiven/ no longer count (`retry`)
+  retired/            sentinels taken back, because their inputs were committed anew
   logs/               output of tasks
   _SUCCESS.json       the stage is complete: all sentinels folded into one file
+
+tmp/<stage>/<fp12>/   beside `state`: what attempts are writing; emptied when the stage is complete
 """
 
 from __future__ import annotations

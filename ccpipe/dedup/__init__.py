@@ -46,9 +46,11 @@ class DedupConfig(StageConfig):
             return choose_bands(self.similarity, n_hashes)
         chosen = Banding(self.bands, self.rows)
         if chosen.width > n_hashes:
+            choices = [f"bands = {n_hashes // self.rows}"] if self.rows <= n_hashes else []
+            choices += [f"rows = {n_hashes // self.bands}"] if self.bands <= n_hashes else []
             raise ValueError(
                 f"bands = {self.bands}, rows = {self.rows} need {chosen.width} hashes, the signatures have {n_hashes}: "
-                "lower one of them, or raise n_hashes of the sig stage"
+                f"take {', or '.join([*choices, f'n_hashes = {chosen.width} in the table of the stage that signs'])}"
             )
         return chosen
 

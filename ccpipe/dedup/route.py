@@ -9,18 +9,20 @@ Memory: about `memory_mb`; a group whose keys need more is done range by range, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-from ccpipe.bands import Banding
+from ccpipe.bands import Banding, curve
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
 from ccpipe.dedup.keys import band_keys, key_range
 from ccpipe.dedup.pairs import sort_pairs
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups
+from ccpipe.minhash import N_HASHES
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
 RECORD_MEMORY = 48
@@ -28,6 +30,9 @@ RECORD_MEMORY = 48
 
 READ_ROWS = 16_384
 """Signatures read at once: 16 MiB of 128 hashes."""
+
+SHOWN = (50, 60, 70, 75, 80, 85, 90, 95)
+"""Similarities, in percent, at which `explain` tells the chance of a pair to be found."""
 
 
 @dataclass(frozen=True)
