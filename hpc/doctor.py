@@ -113,7 +113,7 @@ def check_slurm(site: Site) -> Iterator[Finding]:
     except (OSError, subprocess.SubprocessError) as error:
         yield Finding("fail", "slurm", f"scontrol show config: {error}; is the controller up?")
         return
-    config = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", shown, re.MULTILINE))
+    config = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", shown, re.MULTILINE))
     yield Finding("ok", "slurm", f"{config.get('SLURM_VERSION', '?')}, cluster {config.get('ClusterName', '?')}")
     limit = int(config.get("MaxArraySize", "1001"))
     fits = site.max_array_size <= limit
@@ -121,6 +121,12 @@ def check_slurm(site: Site) -> Iterator[Finding]:
         "" if fits else f"; set max_array_size = {limit} in the site profile"
     )
     yield Finding("ok" if fits else "fail", "array size", text)
+    if not config.get("PreemptMode", "OFF").startswith("OFF"):
+        announced = "preempt_send_user_signal" in config.get("SlurmctldParameters", "")
+        silent = (
+            "not announced to tasks: a preempted one loses the slice in hand (SlurmctldParameters=preempt_send_user_signal would tell it)"
+        )
+        yield Finding("ok", "preemption", f"{config['PreemptMode']}, {'announced to tasks' if announced else silent}")
     if shutil.which("sacct") is None:
         yield Finding("warn", "accounting", "no sacct on the path; nothing here needs it")
 

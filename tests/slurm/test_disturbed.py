@@ -18,7 +18,7 @@ import pytest
 from cluster import SlurmCluster
 from pipeline import Demo, NewRun, Pipeline, Sent
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 Scenario = Callable[[NewRun], None]
 SCENARIOS: dict[str, Scenario] = {}
