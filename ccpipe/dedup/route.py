@@ -48,6 +48,24 @@ class Route(Stage):
     class Config(DedupConfig):
         pass
 
+
+    _n_hashes: int = N_HASHES
+    """Width of the signatures that the flow writes; known after `check_inputs`."""
+
+    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
+        # a stage of somebody's own that signs may call its width otherwise; then `run` finds out
+        self._n_hashes = getattr(writers["sig"].config, "n_hashes", N_HASHES)
+        self.config.banding(self._n_hashes)
+
+    def explain(self) -> list[str]:
+        banding = self.config.banding(self._n_hashes)
+        chance = {round(100 * similarity): found for similarity, found in curve(banding.bands, banding.rows)}
+        return [
+            f"{banding.bands} bands of {banding.rows} rows, {banding.width} of {self._n_hashes} hashes; pairs found:",
+            "similarity  " + "".join(f"{percent / 100:>8.2f}" for percent in SHOWN),
+            "chance      " + "".join(f"{chance[percent]:>8.1%}" for percent in SHOWN),
+        ]
+
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         counts = Counts()
         # in the order of documents, so that equal keys come out in that order
