@@ -21,11 +21,12 @@ LOW_DISK_BYTES = 1 << 20
 
 @dataclass
 class GateReport:
-    """`missing`: unit -> why it is not committed."""
+    """`missing`: unit -> why it is not committed. `logs`: folder of what the tasks wrote."""
 
     stage: str
     units: int
     missing: dict[str, str] = field(default_factory=dict)
+    logs: Path | None = None
 
     @property
     def complete(self) -> bool:
@@ -38,6 +39,8 @@ class GateReport:
         lines += [f"  {unit}: {why}" for unit, why in list(self.missing.items())[:show]]
         if len(self.missing) > show:
             lines.append(f"  ... and {len(self.missing) - show} more")
+        if self.logs:
+            lines.append(f"  logs of the tasks: {self.logs}")
         return "\n".join(lines)
 
 
@@ -59,7 +62,7 @@ def run_gate(state: StageState) -> GateReport:
 
 
 def _look(state: StageState) -> GateReport:
-    report = GateReport(state.stage, len(state.plan.units))
+    report = GateReport(state.stage, len(state.plan.units), logs=state.logs)
     done, failures = state.done_units(), state.failures()
     full = _full_disk(state.run)
     for unit in state.plan.units:
@@ -80,7 +83,7 @@ def _why(state: StageState, unit: str, failures: list[Path]) -> str:
         kept = f"; {slices} slices are kept" if slices else ""
         if state.claim_path(unit).exists():
             return f"worked on, or lost with its task{kept}"
-        return f"stopped in the middle{kept}" if slices else f"not started; the tasks' logs are in {state.logs}"
+        return f"stopped in the middle{kept}" if slices else "not started"
     path = latest(failures)
     last = read_json(path)
     parked = "parked after" if len(failures) >= MAX_FAILURES else "failed"
