@@ -22,6 +22,9 @@ HEAD_BYTES = 16
 """Magic and the length of the JSON header, uint64 little-endian."""
 DEFAULT_CATEGORY = "blocked"
 LIST_FILES = ("domains", "urls")
+HEAD_TEXT_BYTES = 8192
+"""Looked at to tell a list from a binary file."""
+EXPECTED = "expected a compiled blocklist, a text list of domains, or a folder like UT1's (adult/domains): name one of them in `blocklist`"
 
 _HOSTS_LINE = re.compile(r"^(?:0\.0\.0\.0|127\.0\.0\.1|::1?)\s+(\S+)")
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
@@ -31,8 +34,8 @@ _BAD_CATEGORY = re.compile(r"[^a-z0-9]+")
 Sources = Mapping[str, "Iterable[str] | Path"]
 
 
-class NotABlocklist(Exception):
-    """A file that is no compiled blocklist."""
+class NotABlocklist(ValueError):
+    """A file or folder that is neither a compiled blocklist nor lists."""
 
 
 class Blocklist:
@@ -46,16 +49,25 @@ class Blocklist:
 
     @classmethod
     def open(cls, path: Path) -> Blocklist:
-        """A compiled file, memory-mapped; a folder or a text list is compiled in memory (category `blocked`)."""
+        """A compiled file, memory-mapped; a folder or a text list is compiled in memory (category `blocked`).
+
+        Raises `NotABlocklist`.
+        """
         path = Path(path)
-        if path.is_dir():
-            return compile_blocklist(folder_sources(path))
+        if is_compiled(path):
+            return cls._map(path)
+        return compile_blocklist(folder_sources(path) if path.is_dir() else {DEFAULT_CATEGORY: path})
+
+    @classmethod
+    def _map(cls, path: Path) -> Blocklist:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            if not head.startswith(MAGIC):
-                return compile_blocklist({DEFAULT_CATEGORY: path})
-            header_bytes = int.from_bytes(head[8:], "little")
-            header = json.loads(file.read(header_bytes))
+            header_bytes = int.from_bytes(file.read(HEAD_BYTES)[8:], "little")
+            try:
+                header = json.loads(file.read(header_bytes))
+            except (ValueError, OverflowError, MemoryError):
+                raise NotABlocklist(
+                    f"{path} begins like a compiled blocklist, but its header is damaged: build it again from its lists"
+                ) from None
         n, start = header["entries"], HEAD_BYTES + header_bytes
         expected = start + 10 * n
         if path.stat().st_size != expected:
@@ -90,6 +102,24 @@ class Blocklist:
             file.write(self.kinds.tobytes())
 
 
+def is_compiled(path: Path) -> bool:
+    """Does the file begin as `Blocklist.save` begins one?"""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def check_blocklist(path: Path) -> None:
+    """Raise `NotABlocklist` for what `Blocklist.open` would refuse. Looks at the beginnings of lists and compiles nothing."""
+    if is_compiled(path):
+        Blocklist.open(path)
+        return
+    for lists in folder_lists(path).values() if path.is_dir() else [[path]]:
+        for file in lists:
+            _check_text(file)
+
+
 def build_blocklist(sources: Sources | Path, out: Path) -> Blocklist:
     """Compile lists into the file `out`. `sources`: category -> lines or a file of lines; or a folder like UT1's.
 
@@ -114,14 +144,39 @@ def compile_blocklist(sources: Sources) -> Blocklist:
 
 
 def folder_sources(folder: Path) -> dict[str, Iterable[str] | Path]:
-    """Lists of a folder, in the order of their names: `adult/domains` and `adult/urls`, or plain files `adult.txt`."""
-    sources: dict[str, Iterable[str] | Path] = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            sources[entry.name] = [line for name in LIST_FILES if (entry / name).is_file() for line in _lines(entry / name)]
-        elif not entry.name.startswith("."):
-            sources[entry.name.partition(".")[0]] = entry
-    return sources
+    """Category -> lines, of the lists of a folder (see `folder_lists`). Raises `NotABlocklist` where it has none."""
+    return {name: (line for path in lists for line in _lines(path)) for name, lists in folder_lists(folder).items()}
+
+
+def folder_lists(folder: Path) -> dict[str, list[Path]]:
+    """Category -> files of a folder, in the order of their names: `adult/domains` and `adult/urls`, or plain files `adult.txt`.
+
+    Beside lists in folders, binary files are passed over: UT1's archive holds its licence as PDF. Raises `NotABlocklist`
+    where there is no list at all.
+    """
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    inner = {entry: [entry / name for name in LIST_FILES if (entry / name).is_file()] for entry in entries if entry.is_dir()}
+    found: dict[str, list[Path]] = {}
+    for entry in entries:
+        passed_over = entry not in inner and any(inner.values()) and _is_binary(entry)
+        lists = inner.get(entry, [] if passed_over else [entry])
+        if lists:
+            found.setdefault(entry.name if entry in inner else entry.name.partition(".")[0], []).extend(lists)
+    if not found:
+        raise NotABlocklist(f"{folder} is a folder without lists; {EXPECTED}")
+    return found
+
+
+def _is_binary(path: Path) -> bool:
+    """No list has bytes of zero; gzip files and WARCs that happen to have none are known by their beginning."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_TEXT_BYTES)
+    return b"\0" in head or head.startswith((b"\x1f\x8b", b"WARC/"))
+
+
+def _check_text(path: Path) -> None:
+    if _is_binary(path):
+        raise NotABlocklist(f"{path} is a binary file; {EXPECTED}")
 
 
 def _clean_category(name: str) -> str:
@@ -130,6 +185,7 @@ def _clean_category(name: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[str]:
+    _check_text(path)
     with path.open(encoding="utf-8", errors="replace") as file:
         yield from file
 

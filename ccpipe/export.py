@@ -95,7 +95,9 @@ class ExportShards(Stage):
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
         keep = self.config.keep
         if keep and types[keep] != pa.bool_():
-            raise ValueError(f"keep = {keep!r} is a column of {types[keep]}, expected bool: name the column of a decision, such as 'select_keep'")
+            raise ValueError(
+                f"keep = {keep!r} is a column of {types[keep]}, expected bool: name the column of a decision, such as 'select_keep'"
+            )
         for name in self.config.drop_lines:
             kind = types[name]
             if not (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)):

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from ccpipe import guards, http
-from ccpipe.blocklist import Blocklist, host_of
+from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
 from ccpipe.html import NotExtracted, clean, extract
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
@@ -81,6 +81,10 @@ class Extract(SlicedStage):
 
     def columns(self) -> dict[str, pa.DataType]:
         return dict(BASE_COLUMNS)
+
+    def check(self) -> None:
+        if self.config.blocklist:
+            check_blocklist(Path(self.config.blocklist))
 
     def load(self) -> None:
         if self.config.blocklist:

@@ -6,7 +6,7 @@ Row `i` of shard `s` is document `s << 32 | i` in every group.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def _walk(tree: object) -> Iterator[dict[str, Any]]:
 
 
 def check_predicate(where: str, columns: dict[str, pa.DataType]) -> None:
-    """Bind `where` against two rows of these types. Raises `duckdb.Error` with DuckDB's own message."""
+    """Bind `where` against rows of these types, null and other. Raises `duckdb.Error` with DuckDB's own message."""
     table = pa.table({name: pa.nulls(2, kind) for name, kind in columns.items()})
     with sandbox() as db:
         db.register("meta", table)
@@ -181,6 +181,49 @@ def check_predicate(where: str, columns: dict[str, pa.DataType]) -> None:
         raise duckdb.BinderException(f"a predicate is true or false, this is {seen}: compare it with something")
     if len(_evaluate(table, where)) != 2:
         raise duckdb.BinderException("a predicate is over the columns of one document: aggregates and unnest() are not possible")
+    _try_values(where, columns)
+
+
+def _try_values(where: str, columns: dict[str, pa.DataType]) -> None:
+    """Evaluate `where` on values that are not null: `lid_label = 3` binds, and fails at the first label that is no number.
+
+    Where the predicate casts a column, real values may convert where the tried ones do not, and the user has said so.
+    """
+    table = pa.table({name: pa.array([_sample(kind, True), _sample(kind, False)], kind) for name, kind in columns.items()})
+    try:
+        _evaluate(table, where)
+    except duckdb.ConversionException as error:
+        if not any(map(_may_fail, _walk(_parse(where)))):
+            seen = str(error).splitlines()[0].removeprefix("Conversion Error: ")
+            raise duckdb.ConversionException(
+                f"{seen}; compare a column with values of its own type (text in quotes: lid_label = '3'), or cast: TRY_CAST(x AS INTEGER)"
+            ) from None
+    except duckdb.Error:
+        # out of range, malformed JSON, no such date: that is about the values, and these are not the real ones
+        pass
+
+
+def _may_fail(node: Mapping[str, Any]) -> bool:
+    """A CAST or :: of something that differs from row to row."""
+    return node.get("class") == "CAST" and not node.get("try_cast") and node["child"].get("class") != "CONSTANT"
+
+
+def _sample(kind: pa.DataType, low: bool) -> Any:
+    """One of two values of a type that are not null; None for types that no stage here writes."""
+    types = pa.types
+    if types.is_boolean(kind):
+        return low
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_date(kind) or types.is_timestamp(kind):
+        return 1 if low else 100
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "a"
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return b"a"
+    if types.is_list(kind) or types.is_large_list(kind):
+        return [_sample(kind.value_type, low)]
+    if types.is_struct(kind):
+        return {field.name: _sample(field.type, low) for field in kind}
+    return None
 
 
 def select_rows(groups: Sequence[Path], where: str | None) -> np.ndarray:
