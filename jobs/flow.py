@@ -6,8 +6,8 @@ A stage reads the datasets of its row in the stage table, and the columns that i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
     """Stages in the order of work. Raises `ConfigError` naming every problem."""
     problems: list[str] = []
     stages = {table.name: _make(table, config) for table in config.stages}
-    writers = _writers(stages, problems)
+    writers = {dataset: name for name, flow_stage in stages.items() for dataset in flow_stage.writes}
     columns = _columns(stages, problems)
     linked = {name: _link(flow_stage, writers, columns, problems) for name, flow_stage in stages.items()}
     missing = _missing_models(stages)
@@ -80,16 +80,12 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
 def _make(table: StageTable, config: RunConfig) -> FlowStage:
     place = named(table.name)
     resources = config.resources_of(table.name)
+    problems += _misfits(stages, {column: kind for column, (_, kind) in columns.items()})
     parameters: Any = table.config
     if "partitions" in type(parameters).model_fields and parameters.partitions is None:
         parameters = parameters.model_copy(update={"partitions": resources.nodes * resources.cpus})
     stage = import_stage(table.use, config.folder)(table.name, parameters)
     return FlowStage(table.name, table.use, place.row, place.writes, stage, resources)
-
-
-def _writers(stages: dict[str, FlowStage], problems: list[str]) -> dict[str, str]:
-    """Dataset -> the stage that writes it."""
-    return {dataset: name for name, flow_stage in stages.items() for dataset in flow_stage.writes}
 
 
 def _columns(stages: dict[str, FlowStage], problems: list[str]) -> dict[str, tuple[str, pa.DataType]]:
@@ -132,8 +128,7 @@ def _link(flow_stage: FlowStage, writers: dict[str, str], columns: dict[str, tup
             sources.append(Source(dataset, writers[dataset], of))
         else:
             problems.append(f"stage {flow_stage.name} reads its own column group {dataset}; its `where` can only name earlier columns")
-    made = {**vars(flow_stage), "sources": tuple(sources)}
-    return FlowStage(**made)
+    return replace(flow_stage, sources=tuple(sources))
 
 
 def _wanted_columns(flow_stage: FlowStage, columns: dict[str, tuple[str, pa.DataType]], problems: list[str]) -> tuple[str, ...]:
@@ -153,8 +148,6 @@ def _wanted_columns(flow_stage: FlowStage, columns: dict[str, tuple[str, pa.Data
 
 
 def _table_for(dataset: str) -> str:
-    from jobs.stages import TABLE
-
     row = next((row for row in TABLE if dataset in {d.replace("{stage}", row.stage) for d in row.writes}), None)
     return f"[stage.{row.stage.partition('.')[0]}]" if row else f"a stage that writes {dataset}"
 
@@ -187,6 +180,17 @@ def _walk_models(key: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _walk_models(f"{key}.{name}".lstrip("."), getattr(value, name))
     elif isinstance(value, dict):
         for name, inner in value.items():
+def _misfits(stages: dict[str, FlowStage], types: dict[str, pa.DataType]) -> Iterator[str]:
+    """What the stages find wrong with each other. Stages that miss a column or a dataset have been told already."""
+    writers = {dataset: flow_stage.stage for flow_stage in stages.values() for dataset in flow_stage.writes}
+    for name, flow_stage in stages.items():
+        if set(flow_stage.stage.needs()) <= types.keys() and flow_stage.row.reads.keys() <= writers.keys():
+            try:
+                flow_stage.stage.check_inputs(types, writers)
+            except ValueError as error:
+                yield f"stage {name}: {error}"
+
+
             yield from _walk_models(f"{key}.{name}".lstrip("."), inner)
     elif isinstance(value, (list, tuple)):
         for i, inner in enumerate(value):
@@ -194,13 +198,25 @@ def _walk_models(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def choose(flow: list[FlowStage], wanted: str | None) -> list[FlowStage]:
-    """The stages that a name on the command line means: a stage, a family, or all. Raises `KeyError` with the names on offer."""
+    """The stages that a name on the command line means: a stage, a family, or all. Raises `NoSuchStage`."""
+    names = chosen_names([stage.name for stage in flow], wanted)
+    return [stage for stage in flow if stage.name in names]
+
+
+def chosen_names(names: Sequence[str], wanted: str | None) -> list[str]:
+    """The same for names alone.
+
+    >>> chosen_names(["sig", "dedup.route", "dedup.match"], "dedup")
+    ['dedup.route', 'dedup.match']
+    """
     if not wanted or wanted == "all":
-        return flow
-    chosen = [stage for stage in flow if stage.name == wanted or stage.name.partition(".")[0] == wanted]
+        return list(names)
+    chosen = [name for name in names if name == wanted or name.partition(".")[0] == wanted]
     if not chosen:
-        families = {stage.name.partition(".")[0] for stage in flow if stage.name.partition(".")[0] in (*FAMILIES, OPEN_FAMILY)}
-        names = sorted({stage.name for stage in flow} | families)
-        hint = difflib.get_close_matches(wanted, names, n=1)
-        raise KeyError(f"no stage {wanted!r} in this flow; stages: {', '.join(names)}" + (f". Did you mean {hint[0]!r}?" if hint else ""))
+        families = {family for name in names if (family := name.partition(".")[0]) in (*FAMILIES, OPEN_FAMILY)}
+        offered = sorted({*names, *families})
+        hint = difflib.get_close_matches(wanted, offered, n=1)
+        raise NoSuchStage(
+            f"no stage {wanted!r} in this flow; stages: {', '.join(offered)}" + (f". Did you mean {hint[0]!r}?" if hint else "")
+        )
     return chosen
