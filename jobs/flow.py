@@ -68,6 +68,7 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
     ]
     without_models = {name for name, _ in missing}
     problems += _checked({name: flow_stage for name, flow_stage in stages.items() if name not in without_models})
+    problems += _misfits(stages, {column: kind for column, (_, kind) in columns.items()})
     try:
         order = list(TopologicalSorter({name: item.upstream for name, item in linked.items()}).static_order())
     except CycleError as error:
@@ -80,7 +81,6 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
 def _make(table: StageTable, config: RunConfig) -> FlowStage:
     place = named(table.name)
     resources = config.resources_of(table.name)
-    problems += _misfits(stages, {column: kind for column, (_, kind) in columns.items()})
     parameters: Any = table.config
     if "partitions" in type(parameters).model_fields and parameters.partitions is None:
         parameters = parameters.model_copy(update={"partitions": resources.nodes * resources.cpus})
@@ -167,6 +167,17 @@ def _checked(stages: dict[str, FlowStage]) -> Iterator[str]:
             yield f"stage {name}: {error}"
 
 
+def _misfits(stages: dict[str, FlowStage], types: dict[str, pa.DataType]) -> Iterator[str]:
+    """What the stages find wrong with each other. Stages that miss a column or a dataset have been told already."""
+    writers = {dataset: flow_stage.stage for flow_stage in stages.values() for dataset in flow_stage.writes}
+    for name, flow_stage in stages.items():
+        if set(flow_stage.stage.needs()) <= types.keys() and flow_stage.row.reads.keys() <= writers.keys():
+            try:
+                flow_stage.stage.check_inputs(types, writers)
+            except ValueError as error:
+                yield f"stage {name}: {error}"
+
+
 def model_files(config: BaseModel) -> dict[str, str]:
     """Every model path in a config, by its dotted key."""
     return dict(_walk_models("", config))
@@ -180,17 +191,6 @@ def _walk_models(key: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _walk_models(f"{key}.{name}".lstrip("."), getattr(value, name))
     elif isinstance(value, dict):
         for name, inner in value.items():
-def _misfits(stages: dict[str, FlowStage], types: dict[str, pa.DataType]) -> Iterator[str]:
-    """What the stages find wrong with each other. Stages that miss a column or a dataset have been told already."""
-    writers = {dataset: flow_stage.stage for flow_stage in stages.values() for dataset in flow_stage.writes}
-    for name, flow_stage in stages.items():
-        if set(flow_stage.stage.needs()) <= types.keys() and flow_stage.row.reads.keys() <= writers.keys():
-            try:
-                flow_stage.stage.check_inputs(types, writers)
-            except ValueError as error:
-                yield f"stage {name}: {error}"
-
-
             yield from _walk_models(f"{key}.{name}".lstrip("."), inner)
     elif isinstance(value, (list, tuple)):
         for i, inner in enumerate(value):
