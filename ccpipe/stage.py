@@ -100,9 +100,6 @@ class Stage(ABC):
     def check(self) -> None:  # noqa: B027 - optional hook
         """Raise `ValueError` for what is wrong with the config or its model files. Called before anything is submitted; seconds."""
 
-    def load(self) -> None:  # noqa: B027 - optional hook, most stages have nothing to open
-        """Open models. Called once in each process, before the first unit."""
-
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:  # noqa: B027 - optional hook
         """Raise `ValueError` when the columns or files that other stages of this flow write do not fit.
 
@@ -113,6 +110,9 @@ class Stage(ABC):
     def explain(self) -> list[str]:
         """Lines for the dry run: what the config amounts to. Called after `check_inputs`."""
         return []
+
+    def load(self) -> None:  # noqa: B027 - optional hook, most stages have nothing to open
+        """Open models. Called once in each process, before the first unit."""
 
     @abstractmethod
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:

@@ -21,7 +21,14 @@ from ccpipe.stage import ModelFile, Stage
 from hpc.site import Resources, check_resources
 from jobs.config import ConfigError, RunConfig, StageTable
 from jobs.loading import import_stage
-from jobs.stages import FAMILIES, OPEN_FAMILY, Row, named
+from jobs.stages import FAMILIES, OPEN_FAMILY, TABLE, Row, named
+
+
+class NoSuchStage(KeyError):
+    """A stage asked for by a name that the flow does not have; the message offers those it has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show it in quotes
 
 
 @dataclass(frozen=True)

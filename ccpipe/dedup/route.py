@@ -48,7 +48,6 @@ class Route(Stage):
     class Config(DedupConfig):
         pass
 
-
     _n_hashes: int = N_HASHES
     """Width of the signatures that the flow writes; known after `check_inputs`."""
 
