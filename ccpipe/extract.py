@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Extract(SlicedStage):
         next_place = None
         with (folder / SLICE_WET).open("wb") as file:
             if warcs:
-                next_place = self._read(warcs[number]["path"], place, WetWriter(file), rows, counts)
+                next_place = self._read(_existing(warcs[number]), place, WetWriter(file), rows, counts)
         write_group(folder / SLICE_ROWS, pa.Table.from_pylist(rows.kept, BASE_SCHEMA))
         write_group(folder / SLICE_DROPPED, pa.Table.from_pylist(rows.dropped, DROPPED_SCHEMA))
         if next_place:
@@ -122,7 +122,7 @@ class Extract(SlicedStage):
     def _read(self, path: str, place: Place | None, wet: WetWriter, rows: Rows, counts: Counts) -> Place | None:
         """Documents of one WARC from `place` on, into `wet` and `rows`. Returns where the next slice begins, None at the end."""
         taken = 0
-        for record in read_records(_existing(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra):
+        for record in read_records(Path(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra):
             counts.extra[f"records_{record.kind}"] += 1
             if record.kind == "response":
                 try:
@@ -202,12 +202,16 @@ def _address(record: Record) -> str:
     return "%20".join(clean(record.headers["warc-target-uri"].strip().strip("<>")).split())
 
 
-def _existing(path: str) -> Path:
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; expected a WARC of the frozen manifest. Mount or restore it, or make a new manifest without it"
+def _existing(warc: Mapping[str, Any]) -> str:
+    """The path of an input that is as the manifest froze it: half a copy would be committed for ever."""
+    path = Path(warc["path"])
+    seen = path.stat().st_size if path.is_file() else None
+    if seen != warc["bytes"]:
+        raise OSError(
+            f"{path}: {'no such file' if seen is None else f'{seen} bytes'}; expected {warc['bytes']} bytes as when the manifest was "
+            "frozen. Finish the copy or restore the file, then retry; or start another run with a new manifest"
         )
-    return Path(path)
+    return str(path)
 
 
 def _shifted(rows: pa.Table, start: int) -> pa.Table:

@@ -77,6 +77,9 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     """Raise it when the same config and inputs give other bytes than before."""
 
+    ignores: ClassVar[frozenset[str]] = frozenset()
+    """Keys of a config shared by several phases that change nothing in this one; left out of its fingerprint."""
+
     class Config(StageConfig):
         pass
 

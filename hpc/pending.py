@@ -54,8 +54,9 @@ class _Commits:
         for item in self.state.plan.inputs:
             for name in ["*"] if item.of == "all" else unit.members:
                 key = f"{item.stage}/{name}"
-                if sentinel["inputs"].get(key) != self._commit(item, name):
-                    return f"{item.stage} {name} was committed again"
+                now = self._commit(item, name)
+                if sentinel["inputs"].get(key) != now:
+                    return f"{item.stage} {name} {'was committed again' if now else 'is not committed'}"
         return None
 
     def _commit(self, item: InputFrom, name: str) -> str | None:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpc.claims import STALE_S
 from hpc.commit import add_counts
-from hpc.files import names_in, read_json, read_json_if_exists
+from hpc.files import read_json, read_json_if_exists
 from hpc.plan import Plan
 from hpc.state import StageState, latest
 from hpc.worker import MAX_FAILURES
@@ -27,13 +28,17 @@ RECENT = 64
 
 @dataclass
 class StageStatus:
-    """One line of the table. `rate` in units per hour, `eta_s` in seconds, both None while unknown."""
+    """One line of the table. `silent`: of those working, how many have not been heard of for a while.
+
+    `rate` in units per hour, `eta_s` in seconds, both None while unknown.
+    """
 
     stage: str
     fp12: str
     units: int
     done: int = 0
     working: int = 0
+    silent: int = 0
     failed: int = 0
     parked: int = 0
     complete: bool = False
@@ -59,7 +64,7 @@ def run_status(run: Path) -> list[StageStatus]:
 def stage_status(state: StageState) -> StageStatus:
     plan = state.plan
     status = StageStatus(state.stage, state.fp12, len(plan.units))
-    times = _commit_times(state.folder / "done")
+    times = _times(state.folder / "done")
     status.done = len(times)
     success = state.success() if status.done == status.units else None
     if success is not None:
@@ -68,15 +73,17 @@ def stage_status(state: StageState) -> StageStatus:
         status.wall_s, status.cpu_s = success["seconds"]["wall"], success["seconds"]["cpu"]
         status.peak_rss_bytes = success["peak_rss_bytes"]
         return status
-    status.working = sum(unit not in times for unit in names_in(state.folder / "claims"))
+    claims = _times(state.folder / "claims")
+    status.working = sum(unit not in times for unit in claims)
+    status.silent = sum(unit not in times and time.time() - beat > STALE_S for unit, beat in claims.items())
     _add_failures(status, state, times)
     _add_sentinels(status, state, sorted(times))
     _add_pace(status, plan, times)
     return status
 
 
-def _commit_times(folder: Path) -> dict[str, float]:
-    """Unit -> time of its commit, by the clock of the filesystem; one directory read."""
+def _times(folder: Path) -> dict[str, float]:
+    """Unit -> when its file was last touched, by the clock of the filesystem; one directory read."""
     try:
         with os.scandir(folder) as entries:
             return {e.name.removesuffix(".json"): e.stat().st_mtime for e in entries if not e.name.startswith(".")}
@@ -119,7 +126,7 @@ def _scaled(counts: dict[str, Any], scale: float) -> dict[str, Any]:
 def _add_pace(status: StageStatus, plan: Plan, times: dict[str, float]) -> None:
     """Rate over the latest commits, weighted by what units cost; nothing is said of a stage that nobody works on."""
     latest = sorted(times, key=lambda unit: times[unit])[-RECENT:]
-    if len(latest) < 2 or not status.working:
+    if len(latest) < 2 or status.working == status.silent:
         return
     span = time.time() - times[latest[0]]
     known = [unit for unit in latest[1:] if unit in plan.by_id]

@@ -18,10 +18,15 @@ from pydantic import BaseModel
 
 from ccpipe.meta import BASE_COLUMNS, check_predicate, predicate_columns
 from ccpipe.stage import ModelFile, Stage
+from hpc.files import read_json_if_exists
 from hpc.site import Resources, check_resources
 from jobs.config import ConfigError, RunConfig, StageTable
 from jobs.loading import import_stage
 from jobs.stages import FAMILIES, OPEN_FAMILY, TABLE, Row, named
+
+PARTITIONS = Path("state", "partitions.json")
+"""Stage -> partitions that were chosen when the run was first planned. Results do not depend on them, so other resources
+later must not make the stage, and all behind it, run again."""
 
 
 class NoSuchStage(KeyError):
@@ -90,7 +95,8 @@ def _make(table: StageTable, config: RunConfig) -> FlowStage:
     resources = config.resources_of(table.name)
     parameters: Any = table.config
     if "partitions" in type(parameters).model_fields and parameters.partitions is None:
-        parameters = parameters.model_copy(update={"partitions": resources.nodes * resources.cpus})
+        remembered = read_json_if_exists(config.run_dir / PARTITIONS) or {}
+        parameters = parameters.model_copy(update={"partitions": remembered.get(table.name, resources.nodes * resources.cpus)})
     stage = import_stage(table.use, config.folder)(table.name, parameters)
     return FlowStage(table.name, table.use, place.row, place.writes, stage, resources)
 

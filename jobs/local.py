@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hpc.gate import GateReport, run_gate
 from hpc.launch import Launch, launch_name, save_launch, timestamp
-from hpc.pending import pending_units, retire
+from hpc.pending import pending_units, retire, still_pending
 from hpc.task import StopFlag, Task, visible_gpus
-from jobs.planning import FlowPlan, StagePlan
+from jobs.planning import FlowPlan, StagePlan, find
 from jobs.work import LOG_LINE_S, run_in_process, worker_command
 
 
@@ -48,13 +48,26 @@ class LocalRun:
             self.console.print(f"[dim]{stage.name:<20} complete, {total} of {total} units committed; nothing to do[/dim]")
             return run_gate(stage.state)
         self.console.print(f"{stage.name:<20} {len(todo)} of {total} units to do ({next(iter(todo.values()))})", highlight=False)
-        retire(stage.state, todo.keys())
+        if (waits := self._waits(stage)) is not None:
+            return GateReport(stage.name, total, dict.fromkeys(todo, waits))
+        retire(stage.state, still_pending(stage.state, todo))
         launch = self._launch(stage, [unit for unit in stage.plan.largest_first if unit in todo])
         if self.in_process:
             run_in_process(stage.state, launch, stop)
         else:
             self._processes(stage, launch, stop)
         return run_gate(stage.state)
+
+    def _waits(self, stage: StagePlan) -> str | None:
+        """What must be run before the stage, or None. Folds stages before it that were killed just before their end."""
+        for name in stage.stage.upstream:
+            before = find(self.flow.stages, name)
+            left = len(before.plan.units) - len(before.state.done_units() & before.plan.by_id.keys())
+            if left:
+                return f"it reads {name}, of which {left} units are not committed; run that first: --stage {name}"
+            if before.state.success() is None:
+                run_gate(before.state)
+        return None
 
     def _launch(self, stage: StagePlan, units: list[str]) -> Launch:
         wanted = self.procs or min(stage.resources.procs, os.cpu_count() or 1)

@@ -6,6 +6,7 @@ its model files, and the fingerprints of the stages it reads: so a whole chain i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
-from hpc.files import read_json_if_exists, replace_json, replace_text, tree_digest
+from ccpipe.stage import Stage
+from hpc.files import file_digest, read_json_if_exists, replace_json, replace_text, tree_digest
 from hpc.manifest import InputFile, Manifest, ManifestError, expand_inputs, freeze
 from hpc.pending import Pending, pending_units
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
@@ -23,7 +25,7 @@ from hpc.site import Resources
 from hpc.sizing import Packing, pack
 from hpc.state import StageState
 from jobs.config import ConfigError, RunConfig
-from jobs.flow import FlowStage, build_flow, model_files
+from jobs.flow import PARTITIONS, FlowStage, build_flow, model_files
 
 GB = 1e9
 
@@ -119,7 +121,8 @@ def _plan_stage(stage: FlowStage, manifest: Manifest, fingerprints: dict[str, st
         "stage": stage.name,
         "use": stage.use,
         "version": stage.stage.version,
-        "config": affecting_config(stage.config),
+        "code": own_code(type(stage.stage)),
+        "config": affecting_config(stage.config, stage.stage.ignores),
         "models": {key: digests.digest(Path(path)) for key, path in model_files(stage.config).items()},
         "inputs": upstream,
     }
@@ -128,10 +131,17 @@ def _plan_stage(stage: FlowStage, manifest: Manifest, fingerprints: dict[str, st
     return Plan(stage.name, fp, identity, _units(stage, manifest), inputs, outputs)
 
 
-def affecting_config(config: BaseModel) -> dict[str, Any]:
-    """The config without tuning fields and without model paths (their digests stand for them)."""
+def own_code(stage_class: type[Stage]) -> str | None:
+    """Digest of the module of a user's class: whoever edits it need not think of raising `version`. None for ours."""
+    if stage_class.__module__.partition(".")[0] == "ccpipe":
+        return None
+    return file_digest(Path(inspect.getfile(stage_class)))
+
+
+def affecting_config(config: BaseModel, ignores: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The config without tuning fields, keys that the stage ignores, and model paths (their digests stand for them)."""
     tuning = {name for name, field in type(config).model_fields.items() if (field.json_schema_extra or {}) == {"affects_result": False}}
-    value = config.model_dump(mode="json", exclude=tuning)
+    value = config.model_dump(mode="json", exclude=tuning | ignores)
     models = set(model_files(config))
 
     def strip(key: str, inner: Any) -> Any:
@@ -207,6 +217,9 @@ class ModelDigests:
 
 def _save_configs(flow: FlowPlan) -> None:
     """run.toml as given, run.resolved.toml with every default, flow.json for workers and status."""
+    partitions = {s.name: s.stage.config.partitions for s in flow.stages if "partitions" in type(s.stage.config).model_fields}
+    if read_json_if_exists(flow.run / PARTITIONS) != partitions:
+        replace_json(flow.run / PARTITIONS, partitions)
     _replace_if_changed(flow.run / "run.toml", flow.config.text)
     _replace_if_changed(flow.run / "run.resolved.toml", tomli_w.dumps(resolved(flow)))
     stages = [

@@ -28,8 +28,9 @@ def status_table(run: Path, stages: Sequence[StageStatus]) -> Table:
         approx = "~" if s.estimated else ""
         read, kept = (f"{approx}{s.counts.get(key, 0):,}" if s.counts else "" for key in ("read", "kept"))
         name = Text(s.stage, style="green" if s.complete else "")
+        working = f"{s.working or ''}" + (f" ({s.silent} silent)" if s.silent else "")
         pace = f"{s.rate:,.0f}" if s.rate else ""
-        table.add_row(name, bar, f"{s.done}/{s.units}", str(s.working or ""), failed, pace, duration(s.eta_s), read, kept)
+        table.add_row(name, bar, f"{s.done}/{s.units}", working, failed, pace, duration(s.eta_s), read, kept)
     return table
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# speed is judged by benchmarks: a slow machine must not fail a property
+settings.register_profile("ccpipe", deadline=None)
+settings.load_profile("ccpipe")
 
 REPO = Path(__file__).resolve().parents[1]
 

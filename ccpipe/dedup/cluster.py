@@ -77,6 +77,8 @@ class Cluster(Stage):
     class Config(DedupConfig):
         pass
 
+    ignores = frozenset(("where", "partitions", "group_shards", "measure_similarity"))
+
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         files = [Array2D(path, "dedup.match", 2) for path in inputs["links"]]
         nodes = _collect_nodes(files)

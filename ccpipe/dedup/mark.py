@@ -44,6 +44,8 @@ class Mark(Stage):
     class Config(DedupConfig):
         pass
 
+    ignores = frozenset(("partitions", "group_shards", "max_cluster", "keep"))
+
     @property
     def prefix(self) -> str:
         return family(self.name)

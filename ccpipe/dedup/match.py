@@ -57,6 +57,8 @@ class Match(Stage):
     class Config(DedupConfig):
         pass
 
+    ignores = frozenset(("where", "keep", "max_cluster", "measure_similarity"))
+
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         partitions = self.config.partitions
         if partitions is None or unit.index >= partitions:

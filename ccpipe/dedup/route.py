@@ -48,6 +48,8 @@ class Route(Stage):
     class Config(DedupConfig):
         pass
 
+    ignores = frozenset(("partitions", "keep", "max_cluster", "measure_similarity"))
+
     _n_hashes: int = N_HASHES
     """Width of the signatures that the flow writes; known after `check_inputs`."""
 

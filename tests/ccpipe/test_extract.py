@@ -120,10 +120,15 @@ def test_a_shard_without_warcs_gives_valid_empty_files(tmp_path: Path) -> None:
     assert gzip.decompress(done.wet).startswith(b"WARC/1.1\r\nWARC-Type: warcinfo")
 
 
-def test_a_missing_warc_is_an_error_and_no_bad_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seen", [None, b"half of it"])
+def test_a_warc_that_is_not_as_frozen_is_an_error_and_no_bad_input(tmp_path: Path, seen: bytes | None) -> None:
+    """A file that is gone, or still being copied, must not be committed as a short one."""
+    path = tmp_path / "a.warc.gz"
+    if seen is not None:
+        path.write_bytes(seen)
     stage = Extract("extract", Extract.Config())
-    unit = Unit("0", 0, (0,), {"warcs": [{"path": str(tmp_path / "gone.warc.gz"), "bytes": 1}]})
-    with pytest.raises(FileNotFoundError, match="manifest"):
+    unit = Unit("0", 0, (0,), {"warcs": [{"path": str(path), "bytes": 1000}]})
+    with pytest.raises(OSError, match=r"expected 1000 bytes as when the manifest was frozen"):
         stage.slice(unit, {}, tmp_path, None)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from toy import Squares, Total, die_at_call, in_child, make_squares, make_total, outputs
 
+from hpc import gate
 from hpc.attempt import new_attempt
 from hpc.claims import try_claim
-from hpc.commit import BrokenStage, check_counts, run_unit
+from hpc.commit import BrokenStage, check_counts, publish_unit, run_unit
+from hpc.files import publish_once
 from hpc.gate import run_gate
 from hpc.inputs import LostInput, NotReady
 from hpc.launch import start_order
@@ -112,27 +114,102 @@ def test_loser_of_a_race_validates_and_leaves(tmp_path: Path) -> None:
 
 
 def test_two_attempts_with_different_bytes_are_an_error(tmp_path: Path) -> None:
+    """The winner's files stand, and the loser says so."""
     state = make_squares(tmp_path, [2])
     unit = state.plan.units[0]
 
-    class Random(Squares):
+    class Overtaken(Squares):
         def join(self, unit, inputs, slices, out):  # type: ignore[no-untyped-def]
-            run_unit(state, Squares(), unit, new_attempt(), never, {})
-            slices[0].mkdir(parents=True, exist_ok=True)
-            out["squares"].parent.mkdir(parents=True, exist_ok=True)
+            super().join(unit, inputs, slices, out)
             out["squares"].write_text("something else")
 
-    before = None
-    with pytest.raises(BrokenStage, match="different bytes"):
-        from hpc.commit import publish_unit
+    class Racing(Overtaken):
+        def join(self, unit, inputs, slices, out):  # type: ignore[no-untyped-def]
+            super().join(unit, inputs, slices, out)
+            assert run_unit(state, Squares(), unit, new_attempt(), never, {}) == "committed"
 
-        run_unit(state, Squares(), unit, new_attempt(), never, {})
-        before = outputs(state)
-        other = tmp_path / "other.txt"
-        other.write_text("something else")
-        sentinel = {"counts": {"read": 0, "kept": 0, "dropped": {}, "extra": {}}}
-        publish_unit(state, unit, {"squares": other}, sentinel)
-    assert outputs(state) == before
+    Worker(state, Racing(), ["000"], never, poll_s=0.01, max_failures=1).run()
+    assert outputs(state) == {state.plan.outputs["squares"].format(unit="000"): b"0\n1\n"}
+    state.done_path("000").unlink()
+    work_through(state)  # a committed unit, and then an attempt that gets as far as publishing other bytes
+    other = tmp_path / "other.txt"
+    other.write_text("something else")
+    with pytest.raises(BrokenStage, match=r"different bytes.*The committed ones stand"):
+        publish_unit(state, unit, {"squares": other}, {"counts": {"read": 0, "kept": 0, "dropped": {}, "extra": {}}})
+    assert outputs(state) == {state.plan.outputs["squares"].format(unit="000"): b"0\n1\n"}
+
+
+def test_a_failure_keeps_the_slices_committed_before_it(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    """A full disk or a broken record late in a long unit must not cost what was done."""
+    state = make_squares(tmp_path / "run", SIZES)
+
+    class FailsOnce(Squares):
+        failed = False
+
+        def slice(self, unit, inputs, folder, cursor):  # type: ignore[no-untyped-def]
+            if unit.id == "003" and cursor == {"at": 6} and not self.failed:
+                FailsOnce.failed = True
+                (folder / "half").write_text("x")
+                raise OSError(28, "No space left on device")
+            return super().slice(unit, inputs, folder, cursor)
+
+    work = FailsOnce()
+    assert work_through(state, work).report.exit_code == 0
+    assert sorted(first for unit, first in work.slices_run if unit == "003") == [0, 3, 6, 9]
+    assert outputs(state) == undisturbed
+    assert run_gate(state).complete and not state.scratch.exists()
+
+
+def test_two_attempts_with_other_slice_cuts_go_on_from_each_other(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    state = make_squares(tmp_path / "run", SIZES)
+    unit = state.plan.by_id["003"]
+    overtaken: list[bool] = []
+
+    class Slow(Squares):
+        def slice(self, unit, inputs, folder, cursor):  # type: ignore[no-untyped-def]
+            result = super().slice(unit, inputs, folder, cursor)
+            if not overtaken:
+                overtaken.append(True)
+                ahead = Coarse()
+                run_unit(state, ahead, unit, new_attempt(), lambda: bool(ahead.slices_run), {})
+            return result
+
+    class Coarse(Squares):
+        size = 4
+
+    assert run_unit(state, Slow(), unit, new_attempt(), never, {}) == "committed"
+    work_through(state)
+    assert outputs(state) == undisturbed
+
+
+def test_a_lost_reply_of_link_is_no_lost_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over NFS a repeated request can find the link that its first try made."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(17, "File exists", str(target))
+
+    monkeypatch.setattr(os, "link", twice)
+    assert publish_once(tmp_path / "a.json", {})
+    monkeypatch.setattr(os, "link", link)
+    assert not publish_once(tmp_path / "a.json", {})
+
+
+def test_a_gate_that_looked_too_early_does_not_take_back_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = make_squares(tmp_path, [2, 3])
+    look = gate._look
+
+    def look_early(state: StageState) -> gate.GateReport:
+        report = look(state)
+        monkeypatch.setattr(gate, "_look", look)
+        work_through(state)
+        assert run_gate(state).complete
+        return report
+
+    monkeypatch.setattr(gate, "_look", look_early)
+    assert not run_gate(state).complete
+    assert state.success_path.exists()
 
 
 def test_counts_that_do_not_add_up_are_an_error() -> None:

@@ -18,6 +18,7 @@ class Squares:
     """Unit `i` counts to `detail["n"]` in slices of three numbers."""
 
     sliced = True
+    size = SLICE
 
     def __init__(self) -> None:
         self.slices_run: list[tuple[str, int]] = []
@@ -30,7 +31,7 @@ class Squares:
 
     def slice(self, unit: PlannedUnit, inputs: Any, folder: Path, cursor: Any) -> tuple[dict[str, Any], Any]:
         first, n = (cursor or {"at": 0})["at"], unit.detail["n"]
-        last = min(first + SLICE, n)
+        last = min(first + self.size, n)
         self.slices_run.append((unit.id, first))
         (folder / "numbers.txt").write_text("".join(f"{i * i}\n" for i in range(first, last)))
         counts = {"read": last - first, "kept": last - first, "dropped": {}, "extra": {"sum": sum(range(first, last))}}

@@ -69,7 +69,8 @@ DEDUP = {"dedup.route", "dedup.match", "dedup.cluster", "dedup.mark"}
         ("stage.lid", 'where = "text_bytes > 0"', {"lid", "quality", *DEDUP, "select"}),
         ("stage.quality", "min_words = 51", {"quality", *DEDUP, "select"}),
         ("stage.dedup", "bands = 14\nrows = 8", {*DEDUP, "select"}),
-        ("stage.dedup", 'keep = "component"', {*DEDUP, "select"}),
+        ("stage.dedup", 'keep = "component"', {"dedup.cluster", "dedup.mark", "select"}),
+        ("stage.dedup", "measure_similarity = false", {"dedup.mark", "select"}),
     ],
 )
 def test_a_parameter_changes_its_stage_and_all_that_reads_from_it(
@@ -172,6 +173,27 @@ def test_partitions_are_nodes_times_cores_unless_they_are_given(tmp_path: Path, 
     assert len(find(flow.stages, "dedup.match").plan.units) == 12
     given = plan(tmp_path, text.replace("[stage.dedup]\n", "[stage.dedup]\npartitions = 5\n") + "\n[resources.dedup]\nnodes = 3\n")
     assert [unit.id for unit in find(given.stages, "dedup.match").plan.units] == [f"p{i:05d}" for i in range(5)]
+
+
+def test_other_resources_later_do_not_cut_the_partitions_anew(tmp_path: Path, text: str) -> None:
+    """The result does not depend on P, so a second node must not send dedup and the GPUs behind it round again."""
+    first = plan(tmp_path, text + "\n[resources.dedup]\nnodes = 3\ncpus = 4\n")
+    later = plan(tmp_path, text + "\n[resources.dedup]\nnodes = 30\ncpus = 8\n")
+    assert fingerprints(later) == fingerprints(first)
+    assert len(find(later.stages, "dedup.match").plan.units) == 12
+
+
+def test_edited_code_of_a_user_is_another_stage(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who changes a line of their annotator has to think of raising a version."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "edited.py"
+    module.write_text("from ccpipe.lid import FastTextLid\n\n\nclass Own(FastTextLid):\n    pass\n")
+    own = text.replace("[stage.lid]\n", '[stage.lid]\nuse = "edited:Own"\n')
+    before = fingerprints(plan(tmp_path, own))
+    assert fingerprints(plan(tmp_path, own)) == before
+    module.write_text(module.read_text() + "# edited\n")
+    after = fingerprints(plan(tmp_path, own))
+    assert {name for name in before if before[name] != after[name]} == {"lid", "quality", *DEDUP, "select"}
 
 
 def test_units_are_the_shards_and_groups_of_them(tmp_path: Path, text: str) -> None:
