@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 import time
@@ -13,12 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from hpc.gate import run_gate
-from hpc.sbatch import SbatchError
 from hpc.state import StageState
 from hpc.status import run_status
 from hpc.task import StopFlag
-from jobs.config import ConfigError, load_config, load_run_dir
-from jobs.flow import choose
+from jobs.config import load_config, load_run_dir
+from jobs.errors import UsageError, blame_run_dir, tell
+from jobs.flow import choose, chosen_names
 from jobs.launching import forgive, scripts, send
 from jobs.planning import FlowPlan, StagePlan, find, plan_flow
 from jobs.show import plan_reason, plan_table, show_status
@@ -33,16 +32,14 @@ def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
     args = _parser(stage).parse_args(argv)
     try:
         return int(args.verb(args))
-    except (ConfigError, SbatchError, KeyError) as error:
-        print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
-        return 2
     except BrokenPipeError:
         return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        told = tell(error)
+        if told is None:
             raise
-        print(f"{error.filename or 'run directory'}: {error.strerror}; make room and run the same command again", file=sys.stderr)
-        return 1
+        print(told[1], file=sys.stderr)
+        return told[0]
 
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
@@ -103,7 +100,11 @@ def _add_run_verbs(verb: Callable[..., argparse.ArgumentParser], stage: str | No
 
 
 def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
-    flow = plan_flow(load_config(args.config))
+    config = load_config(args.config)
+    try:
+        flow = plan_flow(config)
+    except (OSError, ValueError) as error:
+        raise blame_run_dir(error, config) from error
     if flow.notice:
         CONSOLE.print(f"note: {flow.notice}", style="yellow")
     names = {stage.name for stage in choose([item.stage for item in flow.stages], args.stage)}
@@ -115,6 +116,8 @@ def do_plan(args: argparse.Namespace) -> int:
     CONSOLE.print(plan_table(flow, stages))
     for stage in stages:
         CONSOLE.print(f"{stage.name}: {plan_reason(stage)}", highlight=False, soft_wrap=True)
+        for line in stage.stage.stage.explain():
+            CONSOLE.print(f"    {line}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -182,7 +185,9 @@ def do_status(args: argparse.Namespace) -> int:
     run = load_run_dir(args.config)
     try:
         while True:
-            stages = [s for s in run_status(run) if not args.stage or args.stage in (s.stage, s.stage.partition(".")[0])]
+            every = run_status(run)
+            names = chosen_names([s.stage for s in every], args.stage)
+            stages = [s for s in every if s.stage in names]
             if args.json:
                 print(json.dumps({"run": str(run), "stages": [s.to_dict() for s in stages]}))
                 return 0
@@ -229,28 +234,40 @@ def do_init(args: argparse.Namespace) -> int:
 
 
 def do_demo(args: argparse.Namespace) -> int:
+    from jobs.demo.fetch import FetchError
     from jobs.demo.run import run_demo
 
-    return run_demo(CONSOLE, args.out, args.models)
+    try:
+        return run_demo(CONSOLE, args.out, args.models)
+    except FetchError as error:
+        raise UsageError(str(error)) from error
 
 
 def do_gate(args: argparse.Namespace) -> int:
     run = args.run.absolute()
-    report = run_gate(StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"]))
+    state = StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"])
+    if not state.plan_path.exists():
+        raise UsageError(
+            f"no plan {state.plan_path}; expected a stage and the fingerprint of one of its plans, as `ccpipe plan` shows them"
+        )
+    report = run_gate(state)
     print(report.text())
     return 0 if report.complete else 1
 
 
 def do_build_blocklist(args: argparse.Namespace) -> int:
-    from ccpipe.blocklist import build_blocklist, folder_sources
+    from ccpipe.blocklist import NotABlocklist, build_blocklist, folder_sources
 
     sources: dict[str, Iterable[str] | Path] = {}
     for source in args.sources:
         if not source.exists():
-            print(f"no file or folder {source}; expected plain lists, hosts files or UT1 folders", file=sys.stderr)
-            return 1
-        sources |= folder_sources(source) if source.is_dir() else {source.stem: source}
-    blocklist = build_blocklist(sources, args.out)
+            raise UsageError(f"no file or folder {source}; expected plain lists, hosts files or UT1 folders")
+    try:
+        for source in args.sources:
+            sources |= folder_sources(source) if source.is_dir() else {source.stem: source}
+        blocklist = build_blocklist(sources, args.out)
+    except NotABlocklist as error:
+        raise UsageError(str(error)) from error
     print(f"{args.out}: {len(blocklist):,} entries, categories: {', '.join(blocklist.categories)}")
     return 0
 

@@ -58,5 +58,28 @@ def _findings(config_path: Path) -> Iterator[Finding]:
         yield from (Finding("ok", f"model {s.name}", f"{key} = {path}") for s in flow for key, path in model_files(s.config).items())
     except ConfigError as error:
         yield Finding("fail", "config", str(error))
-    yield from check_filesystem(config.run_dir if config else Path.cwd())
+    if "numba" not in missing:
+        yield _numba_cache()
+    yield from _filesystem(config.run_dir if config else Path.cwd())
     yield from check_slurm(config.site if config else Site())  # type: ignore[call-arg]  # every field has a default
+
+
+def _numba_cache() -> Finding:
+    from ccpipe.kernels import cache_folder
+
+    folder = cache_folder()
+    if folder is not None:
+        return Finding("ok", "numba cache", folder)
+    return Finding(
+        "warn",
+        "numba cache",
+        "no folder can be written, so each process compiles for some seconds; set NUMBA_CACHE_DIR to one on the shared filesystem",
+    )
+
+
+def _filesystem(folder: Path) -> Iterator[Finding]:
+    try:
+        yield from check_filesystem(folder)
+    except OSError as error:
+        text = f"{folder}: {error.strerror} ({error.filename}); expected a folder that can be made and written: change `dir` in [run]"
+        yield Finding("fail", "run directory", text)

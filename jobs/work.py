@@ -24,6 +24,7 @@ from hpc.state import StageState
 from hpc.task import StopFlag, Task, stop_when_orphaned, visible_gpus
 from hpc.worker import EXIT_STOPPED, Worker
 from jobs.binding import StageWork
+from jobs.errors import UsageError
 
 log = logging.getLogger("jobs.work")
 
@@ -33,6 +34,9 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 LOG_LINE_S = 60.0
 """A task says in its log where the stage stands, this often."""
 
+SHOWN_LAUNCHES = 5
+"""Launches offered to somebody who named one that is not there."""
+
 
 def setup_logging(prefix: str = "") -> None:
     logging.basicConfig(
@@ -41,27 +45,26 @@ def setup_logging(prefix: str = "") -> None:
 
 
 def stage_entry(run: Path, stage: str) -> dict[str, Any]:
-    """What flow.json says of a stage. Raises `SystemExit` with the stages on offer."""
+    """What flow.json says of a stage. Raises `UsageError` with the stages on offer."""
     try:
         flow = read_json(run / "flow.json")
     except FileNotFoundError:
-        raise SystemExit(f"{run} is not a run directory (no flow.json); run `ccpipe plan` first") from None
+        raise UsageError(f"{run} is not a run directory (no flow.json); run `ccpipe plan` first") from None
     for entry in flow["stages"]:
         if entry["stage"] == stage:
             return dict(entry)
-    raise SystemExit(f"no stage {stage!r} in {run}; stages: {', '.join(entry['stage'] for entry in flow['stages'])}")
+    raise UsageError(f"no stage {stage!r} in {run}; stages: {', '.join(entry['stage'] for entry in flow['stages'])}")
 
 
 def find_launch(args: argparse.Namespace, procs: int) -> tuple[StageState, Launch]:
     """The launch to work on. A plain sbatch array has none yet: its first element writes it, under the array job's number.
 
-    Raises `SystemExit` where a printed script was planned at `--fp12`, and the run has been planned anew since.
+    Raises `UsageError` where there is no such launch, and where a printed script was planned at `--fp12`, and the run has been
+    planned anew since.
     """
     run, stage = args.run.absolute(), args.stage
     if args.launch:
-        fp12, launch_id = args.launch.split("/")
-        state = StageState(run, stage, fp12)
-        return state, load_launch(state, launch_id)
+        return _named_launch(run, stage, args.launch)
     job = scheduler_job().partition("_")[0]
     name = f"sbatch-{job}" if job else launch_name("by-hand")
     for path in sorted((run / "state" / stage).glob(f"*/launches/{name}.json")):
@@ -70,7 +73,7 @@ def find_launch(args: argparse.Namespace, procs: int) -> tuple[StageState, Launc
         return state, load_launch(state, name)
     entry = stage_entry(run, stage)
     if args.fp12 not in (None, entry["fp12"]):
-        raise SystemExit(
+        raise UsageError(
             f"this script was made for {stage} at {args.fp12}, the run is now planned at {entry['fp12']}; print it again: ccpipe sbatch"
         )
     state = StageState(run, stage, entry["fp12"])
@@ -83,8 +86,22 @@ def find_launch(args: argparse.Namespace, procs: int) -> tuple[StageState, Launc
     return state, launch
 
 
+def _named_launch(run: Path, stage: str, name: str) -> tuple[StageState, Launch]:
+    fp12, _, launch_id = name.partition("/")
+    state = StageState(run, stage, fp12)
+    if not (fp12 and launch_id and state.launch_path(launch_id).is_file()):
+        paths = sorted((run / "state" / stage).glob("*/launches/*.json"), key=lambda path: path.stat().st_mtime)
+        known = ", ".join(f"{path.parents[1].name}/{path.stem}" for path in paths[-SHOWN_LAUNCHES:])
+        raise UsageError(f"no launch {name!r} of stage {stage} in {run}; expected <fp12>/<launch>, the latest: {known or 'none yet'}")
+    return state, load_launch(state, launch_id)
+
+
 def run_work(args: argparse.Namespace) -> int:
     """`work` without --worker: a task; with it: one worker process."""
+    if not 0 <= args.task < args.tasks:
+        raise UsageError(
+            f"--task {args.task} --tasks {args.tasks}: expected a number from 0 to {max(args.tasks - 1, 0)}, and at least one task"
+        )
     procs = args.procs or int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or os.cpu_count() or 1
     state, launch = find_launch(args, procs)
     if args.worker is not None:

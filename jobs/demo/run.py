@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -41,11 +42,21 @@ def show_result(console: Console, flow: FlowPlan) -> None:
     state = find(flow.stages, "export.manifest").state
     path = _output(state, "manifest")
     manifest = read_json(path)
-    totals = {key: value for key, value in manifest.items() if isinstance(value, int)}
-    console.print(f"\ncorpus: {', '.join(f'{value:,} {key}' for key, value in totals.items())}", style="bold", highlight=False)
+    console.print(f"\ncorpus: {corpus_line(manifest)}", style="bold", highlight=False)
     shards = flow.run / "export" / "shards" / "current"
     n_bytes = sum(file.stat().st_size for file in shards.iterdir())
     console.print(f"output: {shards} ({size(n_bytes)}: JSONL.zst, .bin and .idx)\nmanifest: {path}", highlight=False, soft_wrap=True)
+
+
+def corpus_line(manifest: dict[str, Any]) -> str:
+    """
+    >>> corpus_line({"documents": 63, "tokens": 45678, "text_bytes": 198000, "tokenizer": "tokenizer.json", "vocab_size": 8000})
+    '63 documents, 193.4 KiB of text, 45,678 tokens (tokenizer.json, vocabulary of 8,000)'
+    """
+    text = f"{manifest['documents']:,} documents, {size(manifest['text_bytes'])} of text"
+    if not manifest.get("tokenizer"):
+        return text
+    return f"{text}, {manifest['tokens']:,} tokens ({manifest['tokenizer']}, vocabulary of {manifest['vocab_size']:,})"
 
 
 def _output(state: StageState, dataset: str) -> Path:
