@@ -4,6 +4,7 @@
 stage  ?=
 config ?= run.toml
 args   ?=
+data   ?=
 
 VENV   ?= .venv
 PYTHON ?= python3
@@ -65,8 +66,8 @@ status: install  ## how far everything is, from files only (args=--watch)
 doctor: install  ## check Python, models, filesystem, Slurm, GPUs
 	@$(CCPIPE) doctor --config $(config) $(args)
 
-bench: install  ## figures of tests/bench (args=extract)
-	$(PY) tests/bench/bench_$(or $(args),extract).py
+bench: install  ## figures of tests/bench (args=extract, minhash or annotators; data=FOLDER of *.warc.gz, or of *.txt)
+	$(PY) tests/bench/bench_$(or $(args),extract).py $(if $(data),$(if $(filter-out extract,$(args)),--text) $(data))
 
 clean:  ## remove the demo's run directory and caches
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .mypy_cache

@@ -1,10 +1,10 @@
 """Speed of every annotator and of export, on one core: `python tests/bench/bench_annotators.py [--text FILE ...] [--only lid quality ...]`.
 
-Documents of 2,000 characters cut out of the text files, or made of random words where none is given. The clock covers `annotate`
-on texts in memory (for export: the whole stage, reading and writing files), best of three; models are loaded and kernels
-compiled before. Models are made on the spot: fastText (lid.176.ftz out of .cache/models where it lies there), an 8,000-piece
-SentencePiece with a bigram model of the same text, and a six-layer BERT of MiniLM's shape with random weights: real speed,
-meaningless scores.
+Documents of 2,000 characters cut out of the text files (of a folder: its *.txt), or made of random words where none is given. The clock
+covers `annotate` on texts in memory (for export: the whole stage, reading and writing files), best of three; models are loaded and
+kernels compiled before. Models are made on the spot: fastText (lid.176.ftz out of .cache/models where it lies there), an 8,000-piece
+SentencePiece with a bigram model of the same text, and a six-layer BERT of MiniLM's shape with random weights: real speed, meaningless
+scores.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ DOC_CHARS = 2_000
 
 def read_documents(paths: list[Path], limit: int) -> list[str]:
     if paths:
-        text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+        files = [file for path in paths for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])]
+        text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     else:
         rng = random.Random(1)
         words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(20_000)]
@@ -198,11 +199,13 @@ BENCHES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, nargs="*", default=[], help="UTF-8 text files")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="UTF-8 text files, or folders of *.txt")
     parser.add_argument("--docs", type=int, default=1_500, help="documents at most")
     parser.add_argument("--only", nargs="*", choices=sorted(BENCHES), default=list(BENCHES))
     args = parser.parse_args()
     documents = read_documents(args.text, args.docs)
+    if not documents:
+        parser.error(f"no text in {', '.join(map(str, args.text))}; name UTF-8 text files or folders of *.txt")
     size = sum(len(text.encode()) for text in documents)
     print(f"{len(documents):,} documents, {size / 1e6:.1f} MB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name in args.only:

@@ -1,7 +1,8 @@
 """Speed of the extract stage over a folder of WARCs, one process on one core.
 
-    python tests/bench/bench_extract.py FOLDER [--blocklist FILE] [--repeats 3]
+    python tests/bench/bench_extract.py [FOLDER] [--blocklist FILE] [--repeats 3]
 
+Without a folder the demo's generated pages are read: too few and too simple for figures, enough to see a change of speed.
 CPU time, best of the repeats, after one unmeasured page (compiled kernels are loaded). Rows: reading alone; reading and
 parsing with lexbor alone (the floor of cost); the pure extractor on pages in memory; the whole stage (read, URL filter,
 decode, extract, write WET and meta, join). The last line gives the peak of resident memory of the process.
@@ -26,6 +27,7 @@ from ccpipe.extract import Extract
 from ccpipe.html import NotExtracted, extract
 from ccpipe.stage import Unit
 from ccpipe.warc import read_records
+from jobs.demo.pages import write_demo
 
 MAX_BLOCK = 10 << 20
 
@@ -83,13 +85,21 @@ def best_seconds(work: Callable[[], object], repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder with *.warc.gz")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder with *.warc.gz (default: the demo's pages)")
     parser.add_argument("--blocklist", help="compiled blocklist, plain list or folder of lists")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    warcs = sorted(options.folder.glob("*.warc.gz"))
-    if not warcs:
-        parser.error(f"no *.warc.gz in {options.folder}; name a folder that holds some")
+    with tempfile.TemporaryDirectory() as made:
+        if options.folder is None:
+            write_demo(Path(made))
+        folder = options.folder or Path(made, "input")
+        warcs = sorted(folder.glob("*.warc.gz"))
+        if not warcs:
+            parser.error(f"no *.warc.gz in {folder}; name a folder that holds some")
+        bench(warcs, options)
+
+
+def bench(warcs: list[Path], options: argparse.Namespace) -> None:
     extract(b"<p>one page before the clock starts")
     counts = run_stage(warcs, options.blocklist)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of the stage alone, before the pages are held for the rest

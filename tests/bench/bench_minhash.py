@@ -45,7 +45,7 @@ def load_documents(files: list[Path]) -> dict[str, list[str]]:
         words = np.array(["".join(map(chr, rng.integers(97, 123, n))) for n in rng.integers(2, 10, 20_000)])
         return {"random words": [" ".join(words[rng.zipf(1.3, 500) % len(words)]) for _ in range(2000)]}
     found = {}
-    for file in files:
+    for file in [file for path in files for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])]:
         text = file.read_text(errors="replace")
         words = text.split()
         if len(words) > len(text) / 20:
@@ -166,7 +166,7 @@ def bench_dedup(n_docs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docs", type=int, default=1_000_000, help="documents of the dedup run; 1 KiB of disk each")
-    parser.add_argument("--text", type=Path, nargs="*", default=[], help="text files to sign")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="text files to sign, or folders of *.txt")
     options = parser.parse_args()
     # rensa is parallel by default; read when it is first imported
     os.environ["RAYON_NUM_THREADS"] = "1"
