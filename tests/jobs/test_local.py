@@ -116,38 +116,51 @@ def assert_built_upon(stage: StagePlan, kept: dict[tuple[str, int], str]) -> Non
         assert sentinel is not None and sentinel["slices"][number]["attempt"] == attempt, f"slice {number} of {unit} was done twice"
 
 
+@pytest.fixture(scope="session")
+def long_units(demo: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """Extraction of two shards of many small slices each: a unit is under way for a while. The config (its run directory is
+    `run` beside it), and what it gives undisturbed."""
+    folder = tmp_path_factory.mktemp("long-units")
+    half = sum(path.stat().st_size for path in (demo / "input").iterdir()) // 2 + 1
+    text = until(short_flow(demo, models, Path("run")), "extract").replace('shard_bytes = "1 KiB"', f"shard_bytes = {half}")
+    flow = plan(folder, text)
+    assert len(flow.stages[0].plan.units) == 2 and run_here(flow)[0]
+    return text, outputs(flow)
+
+
+SHORT_SLICES = {"extract": "slice_bytes = 1024"}
+
+
 @pytest.mark.parametrize("whom", ["a worker", "the whole group"])
-def test_kill_minus_nine_in_the_middle_of_extract(whom: str, demo: Path, models: Path, tmp_path: Path, expected: dict[str, str]) -> None:
+def test_kill_minus_nine_in_the_middle_of_extract(whom: str, long_units: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     """Real processes, a real SIGKILL: of one worker, which the task replaces, or of everything at once."""
-    flow = plan(tmp_path, tuned(until(short_flow(demo, models, tmp_path / "run"), "extract"), {"extract": "slice_bytes = 1024"}))
+    flow = plan(tmp_path, tuned(long_units[0], SHORT_SLICES))
     stage = flow.stages[0]
     with started("work", "--run", flow.run, "--stage", "extract", "--procs", "2") as process:
-        wait_for(lambda: len(slice_records(stage)) >= 4 or stage.state.done_units())
+        wait_for(lambda: len(slice_records(stage)) >= 8)
         if whom == "a worker":
             os.kill(children(process.pid)[0], signal.SIGKILL)
+            assert process.wait(60) == 0
         else:
             os.killpg(process.pid, signal.SIGKILL)
+            assert process.wait(60) == -signal.SIGKILL
             kept = slice_records(stage)
-        code = process.wait(60)
-    if whom == "a worker":
-        assert code == 0
-    else:
-        assert code == -signal.SIGKILL and not run_gate(stage.state).complete
-        assert run_here(plan(tmp_path, until(short_flow(demo, models, tmp_path / "run"), "extract")))[0]
-        assert kept
-        assert_built_upon(stage, kept)
+            assert kept and not run_gate(stage.state).complete
+            # what is left may be cut into larger slices
+            assert run_here(plan(tmp_path, long_units[0]))[0]
+            assert_built_upon(stage, kept)
     assert run_gate(stage.state).complete
-    assert same(outputs(flow), expected)
+    assert outputs(flow) == long_units[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_local_stopped_by_a_signal_keeps_its_slices_and_the_next_run_goes_on(
-    number: signal.Signals, demo: Path, models: Path, tmp_path: Path, expected: dict[str, str]
+    number: signal.Signals, long_units: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    flow = plan(tmp_path, tuned(until(short_flow(demo, models, tmp_path / "run"), "extract"), {"extract": "slice_bytes = 1024"}))
+    flow = plan(tmp_path, tuned(long_units[0], SHORT_SLICES))
     stage = flow.stages[0]
     with started("local", "--config", tmp_path / "run.toml", "--procs", "2") as process:
-        wait_for(lambda: len(slice_records(stage)) >= 4)
+        wait_for(lambda: len(slice_records(stage)) >= 8)
         # Ctrl-C reaches the whole group, a plain kill the leader alone
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         said = process.communicate(timeout=60)[0]
@@ -155,11 +168,10 @@ def test_local_stopped_by_a_signal_keeps_its_slices_and_the_next_run_goes_on(
     assert f"stopped by {number.name}; run the same command again to go on" in said
     kept, done = slice_records(stage), attempts(flow)
     assert kept and not stage.state.failures()
-    # what is left may be cut in larger slices
-    assert run_here(plan(tmp_path, until(short_flow(demo, models, tmp_path / "run"), "extract")))[0]
+    assert run_here(plan(tmp_path, long_units[0]))[0]
     assert_built_upon(stage, kept)
     assert done.items() <= attempts(flow).items()
-    assert same(outputs(flow), expected)
+    assert outputs(flow) == long_units[1]
 
 
 # --- nothing twice ---

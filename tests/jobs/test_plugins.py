@@ -137,9 +137,11 @@ def test_a_broken_one_is_told_what_it_did_and_the_stages_behind_it_do_not_run(ki
     assert re.search(rf'"traceback": "Traceback.*{message}', first), first
 
 
-def test_parked_units_do_not_stop_the_others_and_a_mended_plugin_does_the_rest_alone(text: str, tmp_path: Path) -> None:
-    """One poisonous page in nine shards: eight are committed. The mended module is another attempt of the same stage."""
-    poison = "if docs.ids[0] >> 32 == 4:\n            raise ValueError('poison')\n        share = ["
+def test_parked_units_do_not_stop_the_others_and_retry_does_the_rest_alone(text: str, tmp_path: Path) -> None:
+    """One shard of nine that its surroundings do not let through: eight are committed; set right, the ninth."""
+    (tmp_path / "away").touch()
+    poison = f"if docs.ids[0] >> 32 == 4 and __import__('os').path.exists({str(tmp_path / 'away')!r}):\n"
+    poison += "            raise ValueError('poison')\n        share = ["
     flow = with_plugin(tmp_path, text, "house_poison", HOUSE.replace("share = [", poison, 1))
     assert not run_here(flow)[0]
     house = find(flow.stages, "house")
@@ -147,10 +149,17 @@ def test_parked_units_do_not_stop_the_others_and_a_mended_plugin_does_the_rest_a
     assert list(run_gate(house.state).missing) == ["00004"]
     before = {unit: house.state.sentinel(unit) for unit in house.state.done_units()}
 
-    (tmp_path / "house_poison.py").write_text(HOUSE)
+    (tmp_path / "away").unlink()
     assert not run_here(flow)[0], "a parked unit is not tried again unasked"
     command = [sys.executable, "-m", "jobs.cli", "retry", "--local", "--config", str(tmp_path / "run.toml")]
     retried = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False, timeout=120)
     assert retried.returncode == 0 and "1 units that failed before may be tried again" in retried.stdout, retried.stdout + retried.stderr
     assert {unit: house.state.sentinel(unit) for unit in before} == before
     assert house.state.is_done("00004") and find(flow.stages, "select").state.success()
+
+
+def test_an_edited_module_is_another_stage(text: str, tmp_path: Path) -> None:
+    first = with_plugin(tmp_path, text, "house_edited", HOUSE)
+    again = with_plugin(tmp_path, text, "house_edited", HOUSE.replace("len(text) for text", "len(text.encode()) for text"))
+    changed = {a.name for a, b in zip(first.stages, again.stages, strict=True) if a.plan.fingerprint != b.plan.fingerprint}
+    assert changed == {"house", "select"}
