@@ -65,20 +65,6 @@ def test_requeued_element_runs_again_alone(slurm: SlurmCluster) -> None:
 
 
 @pytest.mark.slow
-def test_dead_node_gives_its_jobs_back(slurm: SlurmCluster) -> None:
-    """A node that dies is noticed, its job is requeued and runs elsewhere; the node comes back."""
-    job = submit_sleep(slurm)
-    slurm.wait_running(job)
-    dead = slurm.node_of(job)
-    slurm.kill_node(dead)
-    slurm.wait_until(lambda: "down" in slurm.node_state(dead), 60, f"{dead} to be noticed")
-    slurm.wait_running(job)
-    assert slurm.node_of(job) != dead
-    slurm.start_node(dead)
-    assert slurm.node_state(dead) == "idle"
-
-
-@pytest.mark.slow
 def test_jobs_can_end_as_out_of_memory_and_as_timeout(slurm: SlurmCluster) -> None:
     """Without cgroups and without waiting for a whole minute, accounting gets the two states that a retry looks at."""
     job = submit_sleep(slurm, "--array=0-1", "--time=60")
