@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,10 +42,6 @@ class Counts:
             "dropped": dict(sorted(self.dropped.items())),
             "extra": dict(sorted(self.extra.items())),
         }
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Counts:
-        return cls(value["read"], value["kept"], Counter(value["dropped"]), Counter(value["extra"]))
 
     @classmethod
     def total(cls, parts: Iterable[Counts]) -> Counts:

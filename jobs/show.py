@@ -70,7 +70,7 @@ def plan_reason(stage: StagePlan) -> str:
     """Why these units, and why this many tasks."""
     if not stage.pending:
         return "complete"
-    causes = Counter("not committed" if why == "not committed" else why for why in stage.pending.values())
+    causes = Counter(stage.pending.values())
     why = "; ".join(f"{cause}: {n} units" for cause, n in causes.most_common(3))
     after = f"; waits for {', '.join(stage.stage.upstream)}" if stage.stage.upstream else ""
     return f"{stage.packing.reason}. Units run because {why}{after}"

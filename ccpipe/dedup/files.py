@@ -22,8 +22,6 @@ RECORD = np.dtype([("key", "<u8"), ("doc", "<u8")])
 RECORDS_PER_ENTRY = 1024
 """Records per index entry, about: the index is less than one hundredth of the file."""
 
-MAX_KEY = (1 << 64) - 1
-
 
 class BadFile(Exception):
     """A file that is not what the phase before wrote."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ccpipe.bands import Banding, curve
+from ccpipe.bands import Banding, curve, threshold
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
@@ -62,7 +62,8 @@ class Route(Stage):
         banding = self.config.banding(self._n_hashes)
         chance = {round(100 * similarity): found for similarity, found in curve(banding.bands, banding.rows)}
         return [
-            f"{banding.bands} bands of {banding.rows} rows, {banding.width} of {self._n_hashes} hashes; pairs found:",
+            f"{banding.bands} bands x {banding.rows} rows, {banding.width} of {self._n_hashes} hashes; every second pair of similarity "
+            f"{threshold(banding.bands, banding.rows):.2f} is found",
             "similarity  " + "".join(f"{percent / 100:>8.2f}" for percent in SHOWN),
             "chance      " + "".join(f"{chance[percent]:>8.1%}" for percent in SHOWN),
         ]
