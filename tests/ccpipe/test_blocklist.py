@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccpipe.blocklist import Blocklist, NotABlocklist, build_blocklist, compile_blocklist, entry_key, host_of, split_address
+from ccpipe.blocklist import (
+    Blocklist,
+    NotABlocklist,
+    build_blocklist,
+    check_blocklist,
+    compile_blocklist,
+    entry_key,
+    host_of,
+    split_address,
+)
 
 LISTS = {
     "adult": ["bad.example", "blocked.co.uk", "# a comment", "", "bücher.example"],
@@ -117,3 +127,68 @@ def test_entries_that_would_block_too_much_are_ignored() -> None:
 def test_any_text_is_an_address(text: str) -> None:
     assert split_address(text) == split_address(f"{text}#fragment") or "#" in text
     assert isinstance(host_of(text), str)
+
+
+# --- what is no block list ---
+
+
+def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adult").mkdir()
+    (tmp_path / "adult" / "usage").write_text("black")
+    (tmp_path / ".hidden").write_text("bad.example")
+    for look in (check_blocklist, Blocklist.open):
+        with pytest.raises(NotABlocklist, match=r"is a folder without lists; expected a compiled blocklist, a text list"):
+            look(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"bad.example"), b"bad.example\0", b"WARC/1.0\r\nWARC-Type: response", bytes(range(256))]
+)
+def test_a_binary_file_is_refused_wherever_a_list_is_expected(content: bytes, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.warc.gz"
+    alone.write_bytes(content)
+    folder = tmp_path / "folder"
+    (folder / "adult").mkdir(parents=True)
+    (folder / "adult" / "domains").write_bytes(content)
+    files = tmp_path / "warcs"
+    files.mkdir()
+    (files / "a.txt").write_text("bad.example\n")
+    (files / "b.warc.gz").write_bytes(content)
+    for place, named in ((alone, "alone.warc.gz"), (folder, "domains"), (files, "b.warc.gz")):
+        for look in (check_blocklist, Blocklist.open):
+            with pytest.raises(NotABlocklist, match=rf"{named} is a binary file; expected a compiled blocklist"):
+                look(place)
+
+
+def test_what_lies_beside_the_lists_of_ut1_is_no_reason_to_refuse_them(tmp_path: Path) -> None:
+    (tmp_path / "adult").mkdir()
+    (tmp_path / "adult" / "domains").write_text("bad.example\n")
+    (tmp_path / "cc-by-sa-4-0.pdf").write_bytes(b"%PDF-1.4\n\0\xff")
+    (tmp_path / "empty").mkdir()
+    check_blocklist(tmp_path)
+    blocklist = Blocklist.open(tmp_path)
+    assert blocklist.categories == ["adult"] and blocklist.match("http://bad.example") == "adult"
+
+
+def test_lists_of_one_name_are_one_category(tmp_path: Path) -> None:
+    (tmp_path / "ads.hosts").write_text("0.0.0.0 a.example\n")
+    (tmp_path / "ads.txt").write_text("b.example\n")
+    blocklist = Blocklist.open(tmp_path)
+    assert [blocklist.match(f"http://{host}.example") for host in "ab"] == ["ads", "ads"]
+
+
+def test_lists_that_are_accepted(tmp_path: Path) -> None:
+    build_blocklist(LISTS, tmp_path / "compiled")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "bücher.txt").write_text("bücher.example\n", encoding="utf-8")
+    for path in tmp_path.iterdir():
+        check_blocklist(path)
+
+
+def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    build_blocklist(LISTS, tmp_path / "a")
+    data = (tmp_path / "a").read_bytes()
+    for damaged in (data[:8], data[:40], data[:8] + b"\xff" * 8 + data[16:], data[:16] + b"x" + data[17:], data[:-1]):
+        (tmp_path / "b").write_bytes(damaged)
+        with pytest.raises(NotABlocklist, match="build it again"):
+            check_blocklist(tmp_path / "b")
