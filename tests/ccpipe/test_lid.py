@@ -41,7 +41,9 @@ def script_lid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import fasttext
 
     folder = tmp_path_factory.mktemp("lid")
-    lines = [f"__label__zho_Hans {'的 一 是 不 了 人 我 在'[i % 8:]} 有\n__label__eng_Latn the of and to in that {i}\n" for i in range(200)]
+    lines = [
+        f"__label__zho_Hans {'的 一 是 不 了 人 我 在'[i % 8 :]} 有\n__label__eng_Latn the of and to in that {i}\n" for i in range(200)
+    ]
     (folder / "train.txt").write_text("".join(lines), encoding="utf-8")
     # thread i fills the i-th tenth of the input matrix (fastText 0.9.2): below 11 threads some of it stays uninitialised, and NaN follows
     model = fasttext.train_supervised(str(folder / "train.txt"), dim=8, epoch=25, lr=0.5, bucket=1000, thread=12, verbose=0)
