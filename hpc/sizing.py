@@ -35,5 +35,13 @@ def pack(costs_s: Sequence[float], resources: Resources, site: Site) -> Packing:
     }
     why, tasks = min(limits.items(), key=lambda item: item[1])
     minutes = max(total_min / (tasks * procs), max(costs_s) / 60)
-    reason = f"{units} units, {total_min / 60:.2f} {'GPU' if resources.gpus else 'core'}-hours expected; {tasks} tasks because of {why}"
+    reason = f"{units} units, {_spent(total_min, 'GPU' if resources.gpus else 'core')} expected; {tasks} tasks because of {why}"
     return Packing(tasks, procs, minutes, reason)
+
+
+def _spent(minutes: float, what: str) -> str:
+    """
+    >>> _spent(0.25, "core"), _spent(90, "GPU")
+    ('0.2 core-minutes', '1.5 GPU-hours')
+    """
+    return f"{minutes:.1f} {what}-minutes" if minutes < 60 else f"{minutes / 60:,.1f} {what}-hours"

@@ -1,30 +1,15 @@
-"""The command line: `ccpipe VERB`, and the same verbs for one stage as `python -m jobs.STAGE VERB`."""
+"""The command line: `ccpipe VERB`, and the same verbs for one stage as `python -m jobs.STAGE VERB`. What verbs do: verbs.py."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from hpc.gate import run_gate
-from hpc.state import StageState
-from hpc.status import run_status
-from hpc.task import StopFlag
-from jobs.config import load_config, load_run_dir
-from jobs.errors import UsageError, blame_run_dir, tell
-from jobs.flow import choose, chosen_names
-from jobs.launching import forgive, scripts, send
-from jobs.planning import FlowPlan, StagePlan, find, plan_flow
-from jobs.show import plan_reason, plan_table, show_status
-from jobs.work import run_work, stage_entry
-
-CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
-WATCH_S = 5.0
+from jobs import verbs
+from jobs.errors import tell
+from jobs.work import run_work
 
 
 def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
@@ -44,24 +29,24 @@ def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m jobs.{stage}" if stage else "ccpipe", description=__doc__)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    subparsers = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, function: object, about: str, config: bool = True) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=about, description=about)
+        sub = subparsers.add_parser(name, help=about, description=about)
         sub.set_defaults(verb=function)
         if config:
             sub.add_argument("--config", type=Path, default=Path("run.toml"), help="the run.toml (default: here)")
             sub.add_argument("--stage", default=stage, help="a stage, a family such as dedup, or nothing for the whole flow")
         return sub
 
-    verb("plan", do_plan, "dry run: check everything, show arrays, units, resources and the reason for each")
-    local = verb("local", do_local, "run stages on this machine, no scheduler")
+    verb("plan", verbs.do_plan, "dry run: check everything, show arrays, units, resources and the reason for each")
+    local = verb("local", verbs.do_local, "run stages on this machine, no scheduler")
     local.add_argument("--procs", type=int, help="worker processes (default: cores, within the stage's cpus)")
     local.add_argument("--in-process", action="store_true", help="no child processes: for debuggers")
-    verb("submit", do_submit, "send stages to Slurm as job arrays, each with a gate behind it")
-    sbatch = verb("sbatch", do_sbatch, "print the sbatch scripts instead of sending them")
+    verb("submit", verbs.do_submit, "send stages to Slurm as job arrays, each with a gate behind it")
+    sbatch = verb("sbatch", verbs.do_sbatch, "print the sbatch scripts instead of sending them")
     sbatch.add_argument("--to", type=Path, help="write them into this folder")
-    retry = verb("retry", do_retry, "run again what failed or was parked")
+    retry = verb("retry", verbs.do_retry, "run again what failed or was parked")
     retry.add_argument("--local", action="store_true", help="on this machine instead of Slurm")
     _add_run_verbs(verb, stage)
     return parser
@@ -69,19 +54,19 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
 
 def _add_run_verbs(verb: Callable[..., argparse.ArgumentParser], stage: str | None) -> None:
     """Verbs about a run directory, and those that need none."""
-    status = verb("status", do_status, "how far every stage is, from files only")
+    status = verb("status", verbs.do_status, "how far every stage is, from files only")
     status.add_argument("--watch", action="store_true", help="again every few seconds, until Ctrl-C")
     status.add_argument("--json", action="store_true", help="for programs")
-    inspect = verb("inspect", do_inspect, "every column of one document, its text, and why it was kept or dropped")
+    inspect = verb("inspect", verbs.do_inspect, "every column of one document, its text, and why it was kept or dropped")
     inspect.add_argument("document", help="URL, document id, or SHARD-ROW")
     inspect.add_argument("--full", action="store_true", help="the whole text")
-    verb("doctor", do_doctor, "check Python, models, filesystem, Slurm limits and GPUs")
-    init = verb("init", do_init, "write a commented run.toml and site.toml", config=False)
+    verb("doctor", verbs.do_doctor, "check Python, models, filesystem, Slurm limits and GPUs")
+    init = verb("init", verbs.do_init, "write a commented run.toml and site.toml", config=False)
     init.add_argument("folder", type=Path, nargs="?", default=Path(), help="where (default: here)")
-    demo = verb("demo", do_demo, "the whole pipeline on bundled pages", config=False)
+    demo = verb("demo", verbs.do_demo, "the whole pipeline on bundled pages", config=False)
     demo.add_argument("--out", type=Path, default=Path("demo-run"), help="folder of the demo")
     demo.add_argument("--models", type=Path, default=Path(".cache/models"), help="folder of the small models")
-    blocklist = verb("build-blocklist", do_build_blocklist, "compile block lists into one memory-mapped file", config=False)
+    blocklist = verb("build-blocklist", verbs.do_build_blocklist, "compile block lists into one memory-mapped file", config=False)
     blocklist.add_argument("out", type=Path, help="the .blocklist file to write")
     blocklist.add_argument("sources", type=Path, nargs="+", help="plain lists, hosts files, or UT1 folders (folder = category)")
     work = verb("work", run_work, "work through units: what tasks run", config=False)
@@ -93,183 +78,10 @@ def _add_run_verbs(verb: Callable[..., argparse.ArgumentParser], stage: str | No
     work.add_argument("--launch", help="<fp12>/<launch>; default: one is made from what is pending")
     work.add_argument("--procs", type=int, help="worker processes (default: SLURM_CPUS_PER_TASK, or cores)")
     work.add_argument("--worker", type=int, help=argparse.SUPPRESS)
-    gate = verb("gate", do_gate, "is the stage complete? exit code 0 or 1", config=False)
+    gate = verb("gate", verbs.do_gate, "is the stage complete? exit code 0 or 1", config=False)
     gate.add_argument("--run", type=Path, required=True, help="run directory")
     gate.add_argument("--stage", required=stage is None, default=stage)
     gate.add_argument("--fp12", help="which version of the stage (default: the one planned last)")
-
-
-def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
-    config = load_config(args.config)
-    try:
-        flow = plan_flow(config)
-    except (OSError, ValueError) as error:
-        raise blame_run_dir(error, config) from error
-    if flow.notice:
-        CONSOLE.print(f"note: {flow.notice}", style="yellow")
-    names = {stage.name for stage in choose([item.stage for item in flow.stages], args.stage)}
-    return flow, [stage for stage in flow.stages if stage.name in names]
-
-
-def do_plan(args: argparse.Namespace) -> int:
-    flow, stages = _planned(args)
-    CONSOLE.print(plan_table(flow, stages))
-    for stage in stages:
-        CONSOLE.print(f"{stage.name}: {plan_reason(stage)}", highlight=False, soft_wrap=True)
-        for line in stage.stage.stage.explain():
-            CONSOLE.print(f"    {line}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def do_local(args: argparse.Namespace) -> int:
-    from jobs.local import LocalRun
-
-    flow, stages = _planned(args)
-    complete = LocalRun(flow, args.procs, args.in_process, CONSOLE).run(stages, StopFlag().install())
-    return 0 if complete else 1
-
-
-def do_submit(args: argparse.Namespace) -> int:
-    flow, stages = _planned(args)
-    return _submit(flow, stages)
-
-
-def _submit(flow: FlowPlan, stages: list[StagePlan]) -> int:
-    from hpc.slurm import SlurmError
-
-    inside = {stage.name for stage in stages}
-    missing = {up for s in stages if s.pending for up in s.stage.upstream if up not in inside and find(flow.stages, up).pending}
-    if missing:
-        print(
-            f"not complete yet: {', '.join(sorted(missing))}. Run them first, or submit the whole flow with `ccpipe submit`",
-            file=sys.stderr,
-        )
-        return 1
-    try:
-        sent = 0
-        for item in send(flow, stages):
-            sent += 1
-            arrays = ", ".join(item.jobs)
-            CONSOLE.print(f"{item.stage:<20} array {arrays}: {item.tasks} tasks for {item.units} units; gate {item.gate}", highlight=False)
-    except SlurmError as error:
-        print(error, file=sys.stderr)
-        return 1
-    CONSOLE.print("nothing to submit: everything is committed" if not sent else "watch it with: ccpipe status --watch")
-    return 0
-
-
-def do_sbatch(args: argparse.Namespace) -> int:
-    flow, stages = _planned(args)
-    if not any(stage.pending for stage in stages):
-        print("# nothing to do: everything is committed")
-    for name, text in scripts(flow, stages):
-        if args.to:
-            args.to.mkdir(parents=True, exist_ok=True)
-            (args.to / name).write_text(text)
-            print(args.to / name)
-        else:
-            print(f"# --- {name}\n{text}")
-    return 0
-
-
-def do_retry(args: argparse.Namespace) -> int:
-    flow, stages = _planned(args)
-    print(f"{forgive(stages)} units that failed before may be tried again")
-    if args.local:
-        args.procs, args.in_process = None, False
-        return do_local(args)
-    return _submit(flow, stages)
-
-
-def do_status(args: argparse.Namespace) -> int:
-    run = load_run_dir(args.config)
-    try:
-        while True:
-            every = run_status(run)
-            names = chosen_names([s.stage for s in every], args.stage)
-            stages = [s for s in every if s.stage in names]
-            if args.json:
-                print(json.dumps({"run": str(run), "stages": [s.to_dict() for s in stages]}))
-                return 0
-            if args.watch:
-                CONSOLE.clear()
-            show_status(CONSOLE, run, stages)
-            if not args.watch or all(s.complete for s in stages):
-                return 0
-            time.sleep(WATCH_S)
-    except FileNotFoundError:
-        print(f"{run} is not a run directory yet; start with `ccpipe plan` or `ccpipe local`", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
-
-
-def do_inspect(args: argparse.Namespace) -> int:
-    from jobs.inspection import NotFound, show_document
-
-    try:
-        show_document(CONSOLE, load_run_dir(args.config), args.document, args.full)
-    except NotFound as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def do_doctor(args: argparse.Namespace) -> int:
-    from jobs.doctor import run_doctor
-
-    return run_doctor(CONSOLE, args.config)
-
-
-def do_init(args: argparse.Namespace) -> int:
-    args.folder.mkdir(parents=True, exist_ok=True)
-    for template in ("run.toml", "site.toml"):
-        target = args.folder / template
-        if target.exists():
-            print(f"{target} exists; left as it is")
-            continue
-        target.write_text((Path(__file__).parent / "templates" / template).read_text())
-        print(f"wrote {target}")
-    return 0
-
-
-def do_demo(args: argparse.Namespace) -> int:
-    from jobs.demo.fetch import FetchError
-    from jobs.demo.run import run_demo
-
-    try:
-        return run_demo(CONSOLE, args.out, args.models)
-    except FetchError as error:
-        raise UsageError(str(error)) from error
-
-
-def do_gate(args: argparse.Namespace) -> int:
-    run = args.run.absolute()
-    state = StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"])
-    if not state.plan_path.exists():
-        raise UsageError(
-            f"no plan {state.plan_path}; expected a stage and the fingerprint of one of its plans, as `ccpipe plan` shows them"
-        )
-    report = run_gate(state)
-    print(report.text())
-    return 0 if report.complete else 1
-
-
-def do_build_blocklist(args: argparse.Namespace) -> int:
-    from ccpipe.blocklist import NotABlocklist, build_blocklist, folder_sources
-
-    sources: dict[str, Iterable[str] | Path] = {}
-    for source in args.sources:
-        if not source.exists():
-            raise UsageError(f"no file or folder {source}; expected plain lists, hosts files or UT1 folders")
-    try:
-        for source in args.sources:
-            sources |= folder_sources(source) if source.is_dir() else {source.stem: source}
-        blocklist = build_blocklist(sources, args.out)
-    except NotABlocklist as error:
-        raise UsageError(str(error)) from error
-    print(f"{args.out}: {len(blocklist):,} entries, categories: {', '.join(blocklist.categories)}")
-    return 0
 
 
 if __name__ == "__main__":
