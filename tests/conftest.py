@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import settings
 # speed is judged by benchmarks: a slow machine must not fail a property
 settings.register_profile("ccpipe", deadline=None)
 settings.load_profile("ccpipe")
+
+# run by `make test args=...`, the tests must not hand these on to the makes that they run themselves
+for name in [name for name in os.environ if name.startswith("MAKE") or name in ("MFLAGS", "args", "stage", "config", "data")]:
+    del os.environ[name]
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -43,8 +43,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Pat
 def run(command: str, demo: Path) -> str:
     """Run a command as a user would: make in the checkout, everything else beside the run.toml."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    env = {**outside, "PATH": path, "config": str(demo / "run.toml"), "DEMO": str(demo / "demo-run"), "VENV": str(Path(sys.prefix))}
+    env = {**os.environ, "PATH": path, "config": str(demo / "run.toml"), "DEMO": str(demo / "demo-run"), "VENV": str(Path(sys.prefix))}
     where = REPO if command.startswith("make") else demo
     done = subprocess.run(["bash", "-c", command], cwd=where, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
