@@ -17,7 +17,7 @@ from rich.console import Console
 from ccpipe.bands import collision_probability
 from hpc.sbatch import SbatchError
 from hpc.site import SiteError
-from jobs import cli, doctor
+from jobs import cli, doctor, verbs
 from jobs.config import ConfigError, load_config
 from jobs.demo.run import corpus_line
 from jobs.errors import UsageError, tell
@@ -191,7 +191,7 @@ def test_a_run_directory_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path / "run" / "manifest.jsonl"))
 
-    monkeypatch.setattr(cli, "plan_flow", refuse)
+    monkeypatch.setattr(verbs, "plan_flow", refuse)
     assert run(tmp_path, extract_only(text), "plan") == 2
     one_line(capsys, rf"run directory .*/run: {os.strerror(number)} \(.*manifest.jsonl\); .*change `dir`")
 
@@ -212,7 +212,7 @@ def test_a_mistake_of_the_program_keeps_its_traceback(text: str, tmp_path: Path,
         def fail(*_: object, mistake: Exception = mistake) -> None:
             raise mistake
 
-        monkeypatch.setattr(cli, "plan_flow", fail)
+        monkeypatch.setattr(verbs, "plan_flow", fail)
         with pytest.raises(type(mistake)):
             run(tmp_path, extract_only(text), "plan")
 
