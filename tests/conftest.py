@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# doctests are looked for in every module; conftest.py of several folders would be one module of that name
+collect_ignore_glob = ["*conftest.py"]
+
 # speed is judged by benchmarks: a slow machine must not fail a property
 settings.register_profile("ccpipe", deadline=None)
 settings.load_profile("ccpipe")

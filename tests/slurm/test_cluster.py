@@ -42,18 +42,6 @@ def test_gpu_jobs_see_their_own_devices(slurm: SlurmCluster) -> None:
     assert (work / "nogpu").read_text().strip() == "none"
 
 
-@pytest.mark.slow
-def test_urgent_job_requeues_what_runs_on_main(slurm: SlurmCluster) -> None:
-    """A preempted element comes back after the grace time and its restart count says so."""
-    out = slurm.root / "work" / "preempted"
-    script = '--wrap=echo r=$SLURM_RESTART_COUNT; [ -n "$SLURM_RESTART_COUNT" ] || sleep 60'
-    job = slurm.sbatch("--requeue", "--open-mode=append", f"--output={out}", "--nodelist=n1", script)
-    slurm.wait_running(job)
-    slurm.preempt("n1", seconds=0)
-    assert slurm.wait_job(job) == {job: "COMPLETED"}
-    assert [line for line in out.read_text().splitlines() if line.startswith("r=")] == ["r=", "r=1"]
-
-
 def test_requeued_element_runs_again_alone(slurm: SlurmCluster) -> None:
     """`scontrol requeue` of one element starts that element again and no other."""
     out = slurm.root / "work" / "requeued"
