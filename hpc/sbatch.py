@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc.site import Resources, Site
+from hpc.site import CONTROL, Resources, Site
 
-UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 UNSAFE_IN_PATH = re.compile(r"[%\\]")
 """In the name of a log Slurm replaces %A and the like, and a backslash turns that off."""
 
 HOLD = "trap '' USR1  # a warning must not end this shell; the worker listens as soon as it is up"
 """First line of every script: ignored signals stay ignored through `exec`, until the worker installs its handler."""
+
+
+TASK_ID = "$SLURM_ARRAY_TASK_ID"
+"""The one word of a command that stays a variable."""
 
 
 class SbatchError(Exception):
@@ -26,6 +30,7 @@ def sbatch_options(
 ) -> dict[str, str | int | bool]:
     """Options of one job, long names. `array` such as "0-9%4"; None for a single job. Raises `SbatchError`."""
     gpus = resources.gpus
+    typed = f"{site.gpu_type}:{gpus}" if site.gpu_type else gpus
     if UNSAFE_IN_PATH.search(str(Path(log).parent)):
         raise SbatchError(f"{Path(log).parent}: Slurm writes no log to a path with % or \\ in it. Choose another [run] dir")
     options: dict[str, str | int | bool | None] = {
@@ -46,8 +51,9 @@ def sbatch_options(
         "qos": site.qos,
         "constraint": site.constraint,
         "reservation": site.reservation,
-        "gpus-per-node": gpus if gpus and site.gpu_request == "gpus-per-node" else None,
-        "gres": f"gpu:{gpus}" if gpus and site.gpu_request == "gres" else None,
+        "exclusive": site.exclusive,
+        "gpus-per-node": typed if gpus and site.gpu_request == "gpus-per-node" else None,
+        "gres": f"gpu:{typed}" if gpus and site.gpu_request == "gres" else None,
         "dependency": dependency,
         "kill-on-invalid-dep": "yes" if dependency else None,
         **site.extra,
@@ -57,7 +63,7 @@ def sbatch_options(
 
 def _safe(key: str, value: str | int | bool) -> str | int | bool:
     """Refuse values that would end a directive line and begin another."""
-    if isinstance(value, str) and UNSAFE.search(value):
+    if isinstance(value, str) and CONTROL.search(value):
         raise SbatchError(
             f"sbatch option {key}: {value!r} holds a control character; expected one line of text. Correct the site profile or [run] dir"
         )
@@ -72,11 +78,63 @@ def array_spec(first: int, last: int, throttle: int | None) -> str:
     return f"{first}-{last}" + (f"%{throttle}" if throttle else "")
 
 
-def render(options: Mapping[str, str | int | bool], setup: Sequence[str], command: Sequence[str]) -> str:
-    """A whole script. `$NAME` words of the command stay variables, everything else is quoted."""
+class OnNode(str):
+    """A word whose `$NAME` and `${NAME}` parts are variables of the node; the rest of it is quoted."""
+
+    __slots__ = ()
+
+
+def python_of(site: Site) -> str:
+    """Interpreter on the compute nodes: the site's, else that of its container or conda environment, else the one that runs this."""
+    if site.python:
+        return site.python
+    return "python3" if site.container else "python" if site.conda else sys.executable
+
+
+def setup_lines(site: Site) -> list[str]:
+    """What the script does before the worker: `HOLD`, modules, conda, then the site's own shell lines, which are shell on purpose."""
+    lines = [HOLD]
+    if site.modules:
+        lines.append("command -v module >/dev/null || . /etc/profile  # where the submitting shell had no modules to hand on")
+    lines += [f"module load {shlex.quote(name)} || exit 1" for name in site.modules]
+    if site.conda:
+        lines.append('eval "$("${CONDA_EXE:-conda}" shell.bash hook)" || exit 1  # no `conda init` needed')
+        lines.append(f"conda activate {shlex.quote(site.conda)} || exit 1")
+    return [*lines, *site.setup]
+
+
+def wrap_command(site: Site, command: Sequence[str], gpus: int = 0) -> list[str]:
+    """The command inside the site's container, or as it is where the site has none."""
+    if not site.container:
+        return list(command)
+    binds = [OnNode(f"--bind={bind}") for bind in site.container_binds]
+    nvidia = ["--nv"] if gpus else []
+    return [site.container_runtime, "exec", *nvidia, *binds, *site.container_options, site.container, *command]
+
+
+def exec_line(command: Sequence[str]) -> str:
+    """The last line of every script. `exec`: the worker itself gets Slurm's signals.
+
+    >>> print(exec_line(["python", "-m", "hpc", "--run", "/a b", "--task", TASK_ID]))
+    exec python -m hpc --run '/a b' --task "$SLURM_ARRAY_TASK_ID"
+    """
+    return "exec " + " ".join(map(_word, command))
+
+
+def render(options: Mapping[str, str | int | bool], site: Site | Sequence[str], command: Sequence[str], gpus: int = 0) -> str:
+    """A whole script: directives, `setup_lines`, the command in the site's container. Every word is quoted but `TASK_ID`."""
+    if not isinstance(site, Site):  # set-up lines alone, as callers gave them until now
+        site = Site.model_validate({"setup": tuple(site)})
     lines = ["#!/bin/bash"]
     lines += [f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={_directive(str(value))}" for key, value in options.items()]
-    lines += ["", HOLD, *setup, "", "# exec: the worker itself gets Slurm's signals", "exec " + " ".join(map(_word, command)), ""]
+    lines += [
+        "",
+        *setup_lines(site),
+        "",
+        "# exec: the worker itself gets Slurm's signals",
+        exec_line(wrap_command(site, command, gpus)),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -85,4 +143,13 @@ def _directive(value: str) -> str:
 
 
 def _word(word: str) -> str:
-    return f'"{word}"' if re.fullmatch(r"\$\{?\w+\}?", word) else shlex.quote(word)
+    """
+    >>> print(_word(OnNode("--bind=$TMPDIR/a b")), _word("$TMPDIR"))
+    --bind="$TMPDIR"'/a b' '$TMPDIR'
+    """
+    if word == TASK_ID:
+        return f'"{word}"'
+    if not isinstance(word, OnNode):
+        return shlex.quote(word)
+    parts = re.split(r"(\$[A-Za-z_][A-Za-z0-9_]*|\$\{[A-Za-z_][A-Za-z0-9_]*\})", word)
+    return "".join(f'"{part}"' if number % 2 else shlex.quote(part) for number, part in enumerate(parts) if part)
