@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hpc.manifest import ManifestError, freeze
+from hpc.manifest import ManifestError, freeze, refreeze
 from jobs.config import ConfigError, load_config
 from jobs.show import size
 
@@ -17,10 +17,14 @@ from jobs.show import size
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.manifest", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("run.toml"), help="the run.toml (default: here)")
+    parser.add_argument("--take-inputs", action="store_true", help="take in inputs that are new, changed or gone since the list was frozen")
     args = parser.parse_args()
     try:
         config = load_config(args.config)
-        manifest, notice = freeze(config.run_dir, config.run.inputs, config.folder, int(config.run.shard_bytes))
+        what = (config.run_dir, config.run.inputs, config.folder, int(config.run.shard_bytes))
+        if args.take_inputs:
+            print(f"taken in: {refreeze(*what)[1].text()}")
+        manifest, notice = freeze(*what)
     except (ConfigError, ManifestError) as error:
         print(error, file=sys.stderr)
         return 2
