@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc import files
-from hpc.files import file_digest, move_into_place, names_in, point_link, publish_once, read_json, replace_json, to_json, tree_digest
+from hpc.files import (
+    file_digest,
+    move_into_place,
+    names_in,
+    point_link,
+    publish_once,
+    read_json,
+    replace_json,
+    sync_folders,
+    to_json,
+    tree_digest,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"])),
@@ -98,9 +109,19 @@ def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_return(
     replace_json(tmp_path / "a.json", 2)
     assert calls == ["fsync", "rename", "fsync folder"]
     calls.clear()
-    (tmp_path / "x").write_text("x")
-    move_into_place(tmp_path / "x", tmp_path / "out" / "y")
+    for name in "xyz":
+        (tmp_path / name).write_text(name)
+    (tmp_path / "out").mkdir()
+    move_into_place(tmp_path / "x", tmp_path / "out" / "x")
     assert calls == ["fsync", "rename", "fsync folder"]
+    calls.clear()
+    for name in "yz":
+        move_into_place(tmp_path / name, tmp_path / "out" / name, sync_folder=False)
+    sync_folders([tmp_path / "out", tmp_path / "out"])
+    assert calls == ["fsync", "rename", "fsync", "rename", "fsync folder"]
+    calls.clear()
+    publish_once(tmp_path / "a" / "b" / "c.json", 1)
+    assert calls == ["fsync folder", "fsync folder", "fsync", "link", "fsync folder"]  # the names of new folders too
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
