@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpc.files import publish_text_once, replace_text
-
-FP_CHARS = 12
-"""Characters of the fingerprint in the name of a manifest that was replaced."""
+from hpc.plan import FP_CHARS
 
 
 class ManifestError(Exception):
