@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,12 +17,15 @@ from hypothesis import strategies as st
 from hpc import files
 from hpc.files import (
     file_digest,
+    link_or_copy,
     move_into_place,
     names_in,
     point_link,
     publish_once,
     read_json,
+    read_link,
     replace_json,
+    seal,
     sync_folders,
     to_json,
     tree_digest,
@@ -164,3 +168,88 @@ def test_a_link_moves_in_one_step(tmp_path: Path) -> None:
         point_link(tmp_path / "current", target)
         assert os.readlink(tmp_path / "current") == target
     assert [entry.name for entry in tmp_path.iterdir()] == ["current"]
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, call, fail)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.ENOTSUP])
+def test_where_there_are_no_symbolic_links_a_text_file_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    refuse(monkeypatch, "symlink", code)
+    for target in ("one", "one", "two/three"):
+        point_link(tmp_path / "current", target)
+        assert read_link(tmp_path / "current") == target
+    assert [(entry.name, entry.is_symlink()) for entry in tmp_path.iterdir()] == [("current", False)]
+    monkeypatch.undo()
+    point_link(tmp_path / "current", "four")  # the run directory was moved to a better filesystem
+    assert os.readlink(tmp_path / "current") == read_link(tmp_path / "current") == "four"
+    with pytest.raises(FileNotFoundError):
+        read_link(tmp_path / "missing")
+
+
+def test_a_link_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "rename", errno.EIO)
+    with pytest.raises(OSError):
+        point_link(tmp_path / "current", "one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_name_is_a_hard_link(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("data")
+    for _ in range(2):  # twice: rename() between two links of one file does nothing, and must leave nothing
+        assert link_or_copy(tmp_path / "old", tmp_path / "new" / "name")
+    assert (tmp_path / "new" / "name").samefile(tmp_path / "old")
+    assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOSYS, errno.EACCES])
+def test_where_no_link_is_possible_it_is_a_copy_that_was_fsynced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    (tmp_path / "old").write_bytes(os.urandom(3_000_000))
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), fsync(descriptor))[1])
+    refuse(monkeypatch, "link", code)
+    assert not link_or_copy(tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == (tmp_path / "old").read_bytes()
+    assert [(tmp_path / "new").stat().st_ino, tmp_path.stat().st_ino] == synced
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_never_writes_into_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """The name that it takes may be one of several names of a file; the others keep their contents."""
+    (tmp_path / "kept").write_text("kept")
+    os.link(tmp_path / "kept", tmp_path / "name")
+    (tmp_path / "source").write_text("source")
+    if not links:
+        refuse(monkeypatch, "link", errno.EPERM)
+    link_or_copy(tmp_path / "source", tmp_path / "name")
+    assert (tmp_path / "kept").read_text() == "kept" and (tmp_path / "name").read_text() == "source"
+
+
+def test_a_file_is_on_disk_before_its_digest_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 1000)
+    assert seal(path) == (3000, file_digest(path))
+    refuse(monkeypatch, "fsync", errno.EIO)
+    monkeypatch.setattr(files.hashlib, "file_digest", lambda *args: pytest.fail("a digest of what is not on disk"))
+    with pytest.raises(OSError, match=r"Input/output error: .*file'"):
+        seal(path)
+
+
+def test_who_gets_an_error_has_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is the folder that cannot be forced to disk, after the name was made."""
+    fsync = os.fsync
+
+    def fail_on_folders(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir():
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fail_on_folders)
+    with pytest.raises(OSError, match="Input/output error"):
+        publish_once(tmp_path / "a.json", 1)
+    assert list(tmp_path.iterdir()) == []
