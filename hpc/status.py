@@ -1,36 +1,67 @@
-"""Status of a run, from files alone: plans, sentinels, claims and failures. The scheduler is never asked.
+"""Status of a run, from files alone: plans, sentinels, claims, failures and the records of tasks. The scheduler is never asked.
 
-Complete stages are read from their one `_SUCCESS.json`; of the others at most `SAMPLE` sentinels are opened.
+A complete stage is read from its one `_SUCCESS.json`; of the others a bounded number of files is opened (`hpc/evidence.py`), so that
+a hundred thousand units are told in a second or two. What is estimated from a sample says so.
+
+No decision rests on a comparison of this host's clock with the times of files: a claim is silent by comparison with the newest sign
+of life in the stage. Only where nothing at all has moved is our clock named, and then it is called ours.
 """
 
 from __future__ import annotations
 
-import os
+import shlex
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpc.causes import FailureGroup, Failures, group_failures
 from hpc.claims import STALE_S
-from hpc.commit import add_counts
-from hpc.files import read_json, read_json_if_exists
-from hpc.plan import Plan
-from hpc.state import StageState, latest
-from hpc.worker import MAX_FAILURES
+from hpc.efficiency import Committed, Efficiency, efficiency
+from hpc.evidence import SENTINELS, Evidence, Held, folded_units, look_closely, plan_costs, read_tasks
+from hpc.files import names_in, read_json
+from hpc.pace import MIN_PAUSE_S, Left, Pace, UnitTimes, effective_costs, estimate, recent_speed, unit_times
+from hpc.state import StageState
+from hpc.work import add_counts
 
-SAMPLE = 500
-"""Sentinels opened of an incomplete stage; counts of a larger one are scaled up and marked as estimates."""
+STALLED_S = 600.0
+"""After so long without any sign of life, by this host's clock, no end is foretold."""
 
-RECENT = 64
-"""Commits that the rate is taken from."""
+STRAGGLER_FACTOR = 3.0
+ENOUGH_COMMITS = 5
+"""Committed units whose times must be known before another unit is called slow."""
+
+
+@dataclass
+class Straggler:
+    """A unit that takes three times what its cost suggests, and longer than 95 % of those committed. Times in seconds.
+
+    `slices`: pieces of it that are committed; `command`: what to type to look closer.
+    """
+
+    unit: str
+    host: str
+    pid: int
+    job: str
+    elapsed_s: float
+    expected_s: float
+    slices: int
+    log: str
+    command: str
 
 
 @dataclass
 class StageStatus:
-    """One line of the table. `silent`: of those working, how many have not been heard of for a while.
+    """What is known of one stage.
 
-    `rate` in units per hour, `eta_s` in seconds, both None while unknown.
+    done, working, failed: units. `silent`: of those working, how many have not been heard of for six of their beats. `parked`: of
+    those failed, how many are not tried again. `states`: the same, each unit in one state only: done, working, silent, failed (will be
+    tried again), parked, waiting.
+
+    `rate` in units per hour, `eta_s` in seconds with its 80 % range, all None while unknown. `stalled_s`: seconds, by this host's
+    clock, without any sign of life, None while there are some. `workers`: processes at work, as far as known.
+    `estimated`: counts and seconds are scaled up from a sample. `s_per_cost`: seconds measured for one declared second.
     """
 
     stage: str
@@ -41,78 +72,124 @@ class StageStatus:
     silent: int = 0
     failed: int = 0
     parked: int = 0
+    states: dict[str, int] = field(default_factory=dict)
     complete: bool = False
+    workers: int = 0
     rate: float | None = None
     eta_s: float | None = None
+    eta_low_s: float | None = None
+    eta_high_s: float | None = None
+    stalled_s: float | None = None
     counts: dict[str, Any] = field(default_factory=dict)
     estimated: bool = False
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_rss_bytes: int = 0
-    causes: dict[str, int] = field(default_factory=dict)
-    example: str = ""
+    s_per_cost: float | None = None
+    failures: list[FailureGroup] = field(default_factory=list)
+    stragglers: list[Straggler] = field(default_factory=list)
+    efficiency: Efficiency | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cause -> units whose last failure it is."""
+        found: dict[str, int] = {}
+        for group in self.failures:
+            found[group.cause] = found.get(group.cause, 0) + group.units
+        return found
+
 
 def run_status(run: Path) -> list[StageStatus]:
     """Every stage of the run's flow, in order. Raises FileNotFoundError when `run` is no run directory."""
-    return [stage_status(StageState(run, entry["stage"], entry["fp12"])) for entry in read_json(run / "flow.json")["stages"]]
+    entries = read_json(run / "flow.json")["stages"]
+    return [stage_status(StageState(run, e["stage"], e["fp12"]), e.get("resources"), _number_of_units(e)) for e in entries]
 
 
-def stage_status(state: StageState) -> StageStatus:
-    plan = state.plan
-    status = StageStatus(state.stage, state.fp12, len(plan.units))
-    times = _times(state.folder / "done")
-    status.done = len(times)
-    success = state.success() if status.done == status.units else None
+def _number_of_units(entry: Mapping[str, Any]) -> int | None:
+    units = entry.get("units")
+    return units if isinstance(units, int) else None
+
+
+def stage_status(state: StageState, resources: Mapping[str, Any] | None = None, units: int | None = None) -> StageStatus:
+    """`resources`: what the stage asks for now; `units`: how many there are, where that is known without the plan."""
+    success = state.success()
     if success is not None:
-        status.complete = True
-        status.counts = success["counts"]
-        status.wall_s, status.cpu_s = success["seconds"]["wall"], success["seconds"]["cpu"]
-        status.peak_rss_bytes = success["peak_rss_bytes"]
-        return status
-    claims = _times(state.folder / "claims")
-    status.working = sum(unit not in times for unit in claims)
-    status.silent = sum(unit not in times and time.time() - beat > STALE_S for unit, beat in claims.items())
-    _add_failures(status, state, times)
-    _add_sentinels(status, state, sorted(times))
-    _add_pace(status, plan, times)
+        units = len(plan_costs(state.plan_path)) if units is None else units
+        if _still_complete(state, units):
+            return _complete(state, units, success, resources or {})
+    evidence = look_closely(state)
+    status = StageStatus(state.stage, state.fp12, len(evidence.costs), done=len(evidence.done))
+    failures = group_failures(state, evidence.done, (resources or {}).get("max_failures"))
+    status.failures = list(failures.groups)
+    _count_states(status, evidence, failures)
+    _add_sentinels(status, evidence)
+    _add_pace(status, state, evidence, failures)
+    starved = _starved(failures)
+    status.efficiency = efficiency(evidence.tasks, len(evidence.running()), _committed(status, evidence, resources or {}), starved)
     return status
 
 
-def _times(folder: Path) -> dict[str, float]:
-    """Unit -> when its file was last touched, by the clock of the filesystem; one directory read."""
+# --- complete stages --------------------------------------------------------------------------------------------------
+
+
+def _still_complete(state: StageState, units: int) -> bool:
+    """Whether all sentinels that were summed up are still there, without reading the names in an archive where that is not needed."""
+    loose = sum(1 for _ in names_in(state.folder / "done"))
+    folded = folded_units(state.archive_path)
+    if folded is None:
+        return loose == units
+    if folded == units and not loose and not _retired_since(state):
+        return True
+    return len(state.done_units()) == units
+
+
+def _retired_since(state: StageState) -> bool:
+    """Whether sentinels may have been taken back since the stage was folded; both times are those of the filesystem."""
     try:
-        with os.scandir(folder) as entries:
-            return {e.name.removesuffix(".json"): e.stat().st_mtime for e in entries if not e.name.startswith(".")}
+        return (state.folder / "retired").stat().st_mtime_ns >= state.archive_path.stat().st_mtime_ns
     except FileNotFoundError:
-        return {}
+        return False
 
 
-def _add_failures(status: StageStatus, state: StageState, done: dict[str, float]) -> None:
-    causes: Counter[str] = Counter()
-    for unit, attempts in state.failures().items():
-        if unit in done:
-            continue
-        status.failed += 1
-        status.parked += len(attempts) >= MAX_FAILURES
-        path = latest(attempts)
-        last = read_json_if_exists(path)
-        if last is not None:
-            causes[last["cause"].splitlines()[0][:160]] += 1
-            status.example = status.example or f"{unit}: {path}"
-    status.causes = dict(causes.most_common())
+def _complete(state: StageState, units: int, success: Mapping[str, Any], resources: Mapping[str, Any]) -> StageStatus:
+    status = StageStatus(state.stage, state.fp12, units, done=units, complete=True, states={**_NO_STATES, "done": units})
+    status.counts = dict(success["counts"])
+    status.wall_s, status.cpu_s = success["seconds"]["wall"], success["seconds"]["cpu"]
+    status.peak_rss_bytes = success["peak_rss_bytes"]
+    committed = Committed(units, status.wall_s, status.cpu_s, status.peak_rss_bytes, resources)
+    status.efficiency = efficiency(read_tasks(state), 0, committed, complete=True)
+    return status
 
 
-def _add_sentinels(status: StageStatus, state: StageState, done: list[str]) -> None:
-    step = max(1, len(done) // SAMPLE)
-    opened = [s for unit in done[::step] if (s := state.sentinel(unit)) is not None]
+# --- stages under way -------------------------------------------------------------------------------------------------
+
+_NO_STATES = dict.fromkeys(("done", "working", "silent", "failed", "parked", "waiting"), 0)
+
+
+def _count_states(status: StageStatus, evidence: Evidence, failures: Failures) -> None:
+    silent = {claim.unit for claim in evidence.silent()}
+    in_hand = set(evidence.in_hand)
+    failed, parked = set(failures.failed) & evidence.costs.keys(), set(failures.parked) & evidence.costs.keys()
+    status.working, status.silent, status.failed, status.parked = len(in_hand), len(silent), len(failed), len(parked)
+    states = {
+        "done": len(evidence.done),
+        "working": len(in_hand - silent),
+        "silent": len(silent),
+        "failed": len(failed - parked - in_hand),
+        "parked": len(parked - in_hand),
+    }
+    status.states = {**states, "waiting": status.units - sum(states.values())}
+
+
+def _add_sentinels(status: StageStatus, evidence: Evidence) -> None:
+    opened = evidence.sentinels()
     if not opened:
         return
-    scale = len(done) / len(opened)
-    status.estimated = step > 1
+    scale = status.done / len(opened)
+    status.estimated = status.done > SENTINELS
     status.counts = _scaled(add_counts([s["counts"] for s in opened]), scale)
     status.wall_s = scale * sum(s["seconds"]["wall"] for s in opened)
     status.cpu_s = scale * sum(s["seconds"]["cpu"] for s in opened)
@@ -123,16 +200,87 @@ def _scaled(counts: dict[str, Any], scale: float) -> dict[str, Any]:
     return {key: _scaled(value, scale) if isinstance(value, dict) else round(value * scale) for key, value in counts.items()}
 
 
-def _add_pace(status: StageStatus, plan: Plan, times: dict[str, float]) -> None:
-    """Rate over the latest commits, weighted by what units cost; nothing is said of a stage that nobody works on."""
-    latest = sorted(times, key=lambda unit: times[unit])[-RECENT:]
-    if len(latest) < 2 or status.working == status.silent:
+def _committed(status: StageStatus, evidence: Evidence, resources: Mapping[str, Any]) -> Committed:
+    return Committed(status.done if evidence.sentinels() else 0, status.wall_s, status.cpu_s, status.peak_rss_bytes, resources)
+
+
+def _starved(failures: Failures) -> dict[str, float]:
+    """What was too little for some unit, by key of the resources; taken from the last failures of units that are still missing."""
+    found: dict[str, float] = {}
+    for group in failures.groups:
+        key = {"out_of_memory": "mem_gb", "time_limit": "time_limit_min"}.get(group.kind)
+        if key and (had := group.requested.get(key)):
+            found[key] = max(found.get(key, 0.0), float(had))
+    return found
+
+
+# --- pace and stragglers ----------------------------------------------------------------------------------------------
+
+
+def _add_pace(status: StageStatus, state: StageState, evidence: Evidence, failures: Failures) -> None:
+    """Nothing is foretold for a stage that nobody works on."""
+    live, running = evidence.live(), evidence.running()
+    unread = len(evidence.in_hand) - len(evidence.held)
+    status.workers = max(len(live) + (unread if live else 0), sum(int(task.record.get("procs") or 0) for task in running))
+    quiet = time.time() - evidence.newest
+    if (evidence.in_hand or running) and quiet > STALE_S:
+        status.stalled_s = quiet
+    costs = effective_costs(evidence.costs)
+    times = _unit_times(evidence, costs)
+    if times is not None:
+        status.s_per_cost = times.s_per_cost
+        status.stragglers = _stragglers(state, evidence, live, costs, times)
+    if not status.workers or quiet > STALLED_S:
         return
-    span = time.time() - times[latest[0]]
-    known = [unit for unit in latest[1:] if unit in plan.by_id]
-    if span <= 0 or not known:
-        return
-    status.rate = 3600 * len(known) / span
-    per_second = sum(plan.by_id[unit].cost for unit in known) / span
-    left = sum(unit.cost for unit in plan.units if unit.id not in times)
-    status.eta_s = left / per_second if per_second > 0 else None
+    pace = _pace(status, evidence, live, costs, times, failures)
+    status.rate, status.eta_s, status.eta_low_s, status.eta_high_s = pace.rate, pace.eta_s, pace.low_s, pace.high_s
+
+
+def _unit_times(evidence: Evidence, costs: Mapping[str, float]) -> UnitTimes | None:
+    return unit_times([(costs[c.unit], c.sentinel["seconds"]["wall"]) for c in evidence.commits if c.sentinel is not None])
+
+
+def _pace(
+    status: StageStatus,
+    evidence: Evidence,
+    live: Sequence[Held],
+    costs: Mapping[str, float],
+    times: UnitTimes | None,
+    failures: Failures,
+) -> Pace:
+    commits = [(commit.at, costs[commit.unit]) for commit in evidence.commits if commit.at]
+    pause = max(MIN_PAUSE_S, 2 * times.longest_s) if times else MIN_PAUSE_S
+    scale = status.done / len(commits) if commits else 1.0
+    speed = recent_speed(commits, scale, _until(evidence, live, commits, pause), pause)
+    in_hand = {claim.unit for claim in live}
+    out = in_hand | set(failures.parked)
+    waiting = [cost for unit, cost in costs.items() if unit not in evidence.done and unit not in out]
+    return estimate(speed, times, Left(waiting, [(costs[claim.unit], claim.elapsed_s or 0.0) for claim in live], status.workers))
+
+
+def _until(evidence: Evidence, live: Sequence[Held], commits: Sequence[tuple[float, float]], pause_s: float) -> float:
+    """The end of the recent past: the newest sign of life, or the last commit where all who work now began long after it."""
+    last = max((at for at, _ in commits), default=0.0)
+    since = evidence.newest - last
+    resumed = since > pause_s and all(claim.elapsed_s is not None and claim.elapsed_s < since for claim in live)
+    return last if resumed else evidence.newest
+
+
+def _stragglers(
+    state: StageState, evidence: Evidence, live: Sequence[Held], costs: Mapping[str, float], times: UnitTimes
+) -> list[Straggler]:
+    """The slowest first."""
+    if len(times.ratios) < ENOUGH_COMMITS:
+        return []
+    logs = {str(task.record.get("job")): str(task.record.get("log", "")) for task in sorted(evidence.tasks, key=lambda task: task.at)}
+    found = []
+    for claim in live:
+        elapsed, expected = claim.elapsed_s, costs[claim.unit] * times.s_per_cost
+        # younger than a beat: the filesystem's clock may still stand in its time of change
+        if elapsed is None or elapsed <= max(STRAGGLER_FACTOR * expected, times.p95_s, claim.beat_s):
+            continue
+        log = logs.get(claim.job) or (str(state.logs / f"{claim.job}.log") if claim.job else "")
+        slices = sum(1 for _ in names_in(state.slices_path(claim.unit)))
+        command = f"less {shlex.quote('+/' + claim.unit)} {shlex.quote(log)}" if log else f"ssh {claim.host} ps -fp {claim.pid}"
+        found.append(Straggler(claim.unit, claim.host, claim.pid, claim.job, elapsed, expected, slices, log, command))
+    return sorted(found, key=lambda straggler: (straggler.expected_s - straggler.elapsed_s, straggler.unit))
