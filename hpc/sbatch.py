@@ -142,6 +142,15 @@ def _directive(value: str) -> str:
     return value if re.fullmatch(r"[\w@%+=:,./~-]*", value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def for_submitit(value: str | int | bool) -> str | int | bool:
+    r"""An option's value as submitit wants it: it quotes for a shell, but to Slurm a backslash is an escape between single quotes too.
+
+    >>> print(for_submitit("a\\b"), for_submitit(True))
+    a\\b True
+    """
+    return value.replace("\\", "\\\\") if isinstance(value, str) else value
+
+
 def _word(word: str) -> str:
     """
     >>> print(_word(OnNode("--bind=$TMPDIR/a b")), _word("$TMPDIR"))

@@ -41,6 +41,12 @@ class Layout:
         return tuple(self.root / f"gpu{i}" for i in range(self.gpus_per_node))
 
 
+FEATURES = ("rome", "nvlink")
+"""Of every node, for --constraint."""
+
+GPU_TYPE = "a100"
+"""For --gres=gpu:a100:2. A request without a type gets these too."""
+
 CGROUPS_V1 = Path("/sys/fs/cgroup/memory")
 
 CGROUP_CONF = f"""\
@@ -115,16 +121,16 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 
 
 def _node_lines(layout: Layout, host: str) -> str:
-    gres = f" Gres=gpu:{layout.gpus_per_node}" if layout.gpus_per_node else ""
+    gres = f" Gres=gpu:{GPU_TYPE}:{layout.gpus_per_node}" if layout.gpus_per_node else ""
     return "\n".join(
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
-        f" CPUs={layout.cpus_per_node} RealMemory={layout.mem_mb_per_node}{gres}"
+        f" CPUs={layout.cpus_per_node} RealMemory={layout.mem_mb_per_node} Features={','.join(FEATURES)}{gres}"
         for name, port in zip(layout.nodes, layout.node_ports, strict=True)
     )
 
 
 def gres_conf(layout: Layout) -> str:
-    return "".join(f"Name=gpu File={path}\n" for path in layout.gpu_files())
+    return "".join(f"Name=gpu Type={GPU_TYPE} File={path}\n" for path in layout.gpu_files())
 
 
 def slurmdbd_conf(layout: Layout) -> str:
