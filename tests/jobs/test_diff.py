@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
@@ -13,10 +14,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from flows import plan, run_here, short_flow, until
+from flows import outputs, plan, run_here, short_flow, until
 from rich.console import Console
 
 from ccpipe.wet import read_texts
+from hpc.manifest import refreeze
 from hpc.state import StageState
 from jobs.diff import run_diff
 from jobs.errors import UsageError
@@ -254,6 +256,36 @@ def test_the_page_names_what_the_figures_say(runs: Runs, capsys: pytest.CaptureF
     for kind in ("lost", "gained", "other_reason"):
         for group in value["kinds"][kind]:
             assert group["examples"][0]["url"] in shown
+
+
+# --- other inputs -----------------------------------------------------------------------------------------------------
+
+
+def test_inputs_that_were_taken_in(demo: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A WARC that lost its last record and a new one: one shard differs, one is new, the others are the same to the byte."""
+    shutil.copytree(demo, tmp_path / "demo")
+    text = until(short_flow(tmp_path / "demo", models, tmp_path / "run"), "extract")
+    old = plan(tmp_path, text)
+    assert run_here(old)[0]
+    last = max((row for row in rows(old, "extract", "base") if row["unit"] == "00003"), key=lambda row: row["warc_offset"])
+    warc = Path(last["warc_path"])
+    whole = warc.read_bytes()
+    warc.write_bytes(whole[: last["warc_offset"]])
+    (warc.parent / "a-new-one.warc.gz").write_bytes(whole)
+    _, changes = refreeze(old.run, old.config.run.inputs, old.config.folder, int(old.config.run.shard_bytes))
+    assert changes.text() == f"1 new (a-new-one.warc.gz), 1 changed ({warc.name})"
+    new = plan(tmp_path, text)
+    assert run_here(new)[0]
+    before, now = outputs(old), outputs(new)
+    assert {name.split("/")[1] for name in before if before[name] != now[name]} == {"00003"}
+    assert {name.split("/")[1] for name in now.keys() - before.keys()} == {"00009"}
+    assert run_diff(Console(), new.run, "extract", None, None, 5, as_json=True) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["units_with_other_inputs"] == ["00003"] and (value["units"], value["new"]["units"]) == (9, 10)
+    gone = [row for row in rows(old, "extract", "dropped") if row["warc_path"] == str(warc) and row["warc_offset"] >= last["warc_offset"]]
+    assert value["documents"]["lost"] == 1 and value["documents"]["gained"] == 0 and value["documents"]["other_reason"] == len(gone)
+    (group,) = value["kinds"]["lost"]
+    assert group["new_reason"] == "not_in_inputs" and group["examples"][0]["url"] == last["url"]
 
 
 # --- which versions ---------------------------------------------------------------------------------------------------
