@@ -72,14 +72,15 @@ def ext4(folder: Path, mib: int = 8) -> Iterator[Path]:
 def failing_ext4(folder: Path, backing_kib: int = 3072, mib: int = 64) -> Iterator[Path]:
     """An ext4 whose disk takes no more than a few megabytes, though it says otherwise: then writes are lost, and fsync gives EIO.
 
-    The image is a file with holes on a small tmpfs. Without a journal, so that the error is not one of all calls from then on.
+    The image is a file with holes on a small tmpfs. Without a journal, so that the error is not one of all calls from then on; with
+    blocks as large as pages of memory, since a loop device calls a write that was done in part a success.
     """
     disk = folder.with_name(f"{folder.name}.disk")
     with tmpfs(disk, backing_kib):
         image = disk / "image"
         with image.open("wb") as file:
             file.truncate(mib << 20)
-        _run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "nodiscard", "-N", "256", image)
+        _run("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^has_journal", "-E", "nodiscard", "-N", "256", image)
         with _loop(image) as device, _mounted(folder, "mount", "-o", "errors=continue", device):
             yield folder
 
