@@ -32,6 +32,7 @@ from pipeline import Pipeline
 from verdict import (
     check_committed_once,
     check_counts,
+    check_failures,
     check_no_orphans,
     check_nobody_works,
     check_nothing_done_again,
@@ -148,6 +149,7 @@ def judge(round_: Round, watcher: Watcher, expected: Undisturbed) -> list[str]:
     broken += check_outputs(run, expected.usual)
     broken += check_counts(run)
     broken += check_nothing_done_again(round_.pipeline.noted(), watcher.seen, round_.frozen)
+    broken += check_failures(run)
     broken += check_nobody_works(run)
     if round_.threshold_edited:
         broken += judge_edited(round_, expected)

@@ -214,13 +214,13 @@ def edit_a_tuning_key(round_: Round) -> str | None:
 
 @fault
 def edit_a_threshold(round_: Round) -> str | None:
-    """A new version of `after` is planned and, where it can be, submitted beside the old one; then the old config is put back."""
+    """A new version of `after` is submitted beside the old one, with what it waits for; then the old config is put back."""
     round_.configure(floor=2 * FLOOR)
     if _plan(round_, "floor") is None:
         round_.configure()
         return None
     round_.threshold_edited = True
-    sent = round_.ccpipe("submit", "--stage", "after")
+    sent = round_.ccpipe("submit")
     round_.configure()
     _plan(round_, "back")
     return f"after at floor {2 * FLOOR}, exit code {sent.returncode}"

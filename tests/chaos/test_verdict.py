@@ -15,6 +15,7 @@ import pytest
 from verdict import (
     check_committed_once,
     check_counts,
+    check_failures,
     check_no_orphans,
     check_nobody_works,
     check_nothing_done_again,
@@ -53,7 +54,7 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     for name in ("launches/slurm-1.json", "launches/slurm-1/7_submission.sh", "tasks/x-host-1.json", "logs/7_0.log"):
         write(run / STATE / name, "")
     for name in ("failed/00001@x-host-1.json", "failed/forgiven/00001@x-host-2.json"):
-        write(run / STATE / name, "")
+        write(run / STATE / name, {"unit": "00001", "cause": "worker killed by SIGKILL"})
     for unit in UNITS:
         write(run / f"meta/slow/{FP}/{unit}.parquet", f"columns of {unit}")
         write(run / STATE / "done" / f"{unit}.json", sentinel(unit))
@@ -68,7 +69,7 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def verdict(run: Path, expected: dict[str, str]) -> list[str]:
     winners = {("slow", FP, unit, None): f"{unit}-first" for unit in UNITS}
-    found = [*check_committed_once(run, winners), *check_outputs(run, expected), *check_counts(run)]
+    found = [*check_committed_once(run, winners), *check_outputs(run, expected), *check_counts(run), *check_failures(run)]
     return [*found, *check_nobody_works(run), *check_no_orphans(run)]
 
 
@@ -119,6 +120,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "_SUCCESS.json: read 9, kept 9",
     ),
     "no success": (lambda run: (run / STATE / "_SUCCESS.json").unlink(), "no _SUCCESS.json"),
+    "a failure of no fault": (
+        lambda run: write(run / STATE / "failed/00001@x-host-3.json", {"unit": "00001", "cause": "BrokenStage: other bytes"}),
+        "00001: failed of no fault: BrokenStage: other bytes",
+    ),
+    "an exception": (
+        lambda run: write(run / STATE / "logs/8.log", 'Traceback (most recent call last):\n  File "x"\n    raise\nKeyError: 1\nbye\n'),
+        "exception in 8.log: KeyError: 1",
+    ),
     "private files": (lambda run: write(run / f"tmp/slow/{FP}/00001@x/slice-00000/columns.parquet", ""), "columns.parquet: an orphan"),
     "a slice record": (lambda run: write(run / STATE / "slices/00001/00000.json", {}), "slices/00001/00000.json: an orphan"),
     "a dead claim": (lambda run: write(run / STATE / "claims/00001", {"pid": 1}), "claims/00001: an orphan"),

@@ -39,6 +39,11 @@ KNOWN = re.compile(
 )
 """Files that may lie in a run directory beside the outputs that sentinels name."""
 
+EXPLAINED = re.compile(r"No space left on device|\b(killed|out_of_memory|time_limit|lost)\b")
+
+TRACEBACK_END = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)$", re.MULTILINE)
+"""The line of a traceback that says what happened."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -169,6 +174,20 @@ def check_nothing_done_again(
                 what = "unit" if piece[3] is None else f"slice {piece[3]}"
                 late = f"was committed {start - then:.1f} s before {line['attempt']} started"
                 wrong.append(f"{stage}/{fp12} {unit}: slice {number} begun again, though its {what} {late}")
+    return wrong
+
+
+def check_failures(run: Path) -> list[str]:
+    """Every recorded failure, and every traceback in a log, is explained by a fault: killed, no memory or time left, lost, a full disk."""
+    wrong = []
+    for version in every_version(run):
+        for path in sorted(version.folder.glob("failed/**/[!.]*.json")):
+            failure = read_json(path)
+            if not EXPLAINED.search(f"{failure.get('kind', '')} {failure['cause']}"):
+                wrong.append(f"{version} {failure['unit']}: failed of no fault: {failure['cause']} ({path.relative_to(run)})")
+        for path in sorted(version.folder.glob("logs/*.log")):
+            ends = TRACEBACK_END.findall(path.read_text(errors="replace"))
+            wrong += [f"{version}: exception in {path.name}: {line}" for line in dict.fromkeys(ends) if not EXPLAINED.search(line)]
     return wrong
 
 
