@@ -42,6 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import with_submitit
-
-    with_submitit.main()
+    main()
