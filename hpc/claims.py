@@ -1,7 +1,7 @@
 """Claims: advisory files that say "somebody works on this unit", so that workers spread out. Never needed for correctness.
 
-The holder touches its claim every `HEARTBEAT_S` seconds. Others judge by change alone: a claim whose file has not
-changed for `STALE_S` seconds of their own clock is dead. Clocks of two hosts are never compared.
+The holder sets its claim's time of change every beat, by its own clock. Others judge by change alone: a claim whose file has
+not changed for some beats, by their own clock, is dead. Clocks of two hosts are never compared.
 """
 
 from __future__ import annotations
@@ -12,41 +12,81 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hpc.attempt import Attempt, process_alive
+from hpc.points import reached
 
-HEARTBEAT_S = 15.0
-STALE_S = 90.0
-"""Six missed heartbeats; attribute caches of NFS (up to 60 s) must not make a living claim look dead."""
+HEARTBEAT_S = float(os.environ.get("HPC_HEARTBEAT_S", "15"))
+
+STALE_BEATS = 6
+STALE_S = float(os.environ.get("HPC_STALE_S", str(HEARTBEAT_S * STALE_BEATS)))
+"""Six missed beats; attribute caches of NFS (up to 60 s) must not make a living claim look dead."""
+
+MAX_BEATS_PER_S = 100
+"""What all workers of a stage together may ask of the metadata server; with more workers each beats more slowly."""
 
 
-class Claim:
-    """A held claim; a thread keeps it warm until the `with` block ends."""
+def beat_s(workers: int) -> float:
+    """Seconds between two beats where so many workers beat at once.
 
-    def __init__(self, path: Path, attempt: Attempt) -> None:
-        self.path = path
-        self.attempt = attempt
+    >>> beat_s(64), beat_s(6000)
+    (15.0, 60.0)
+    """
+    return max(HEARTBEAT_S, workers / MAX_BEATS_PER_S)
+
+
+class Heart:
+    """Keeps the claims of one process warm: one thread, however many units the process works through."""
+
+    def __init__(self, every_s: float = HEARTBEAT_S) -> None:
+        self.every_s = every_s
+        self._held: Path | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {path.name}", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Claim:
-        self._thread.start()
-        return self
+    def hold(self, path: Path | None) -> None:
+        self._held = path
+        if path is not None and self._thread is None:
+            self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._thread.start()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def stop(self) -> None:
         self._ended.set()
-        self._thread.join()
-        if (holder := read_claim(self.path)) is not None and holder.get("id") == self.attempt.id:
-            self.path.unlink(missing_ok=True)
+        if self._thread is not None:
+            self._thread.join()
 
     def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S):
-            try:
-                os.utime(self.path)
-            except OSError:
-                continue  # taken over, or the filesystem is away: the work itself decides what that means
+        while not self._ended.wait(self.every_s):
+            held = self._held
+            if held is not None:
+                try:
+                    now = time.time()
+                    os.utime(held, (now, now))
+                except OSError:
+                    continue  # taken over, released, or the filesystem is away: the work itself decides what that means
+
+
+@dataclass
+class Claim:
+    """A held claim, free again at the end of the `with` block; `heart` keeps it warm meanwhile."""
+
+    path: Path
+    attempt: Attempt
+    heart: Heart | None = None
+
+    def __enter__(self) -> Claim:
+        if self.heart is not None:
+            self.heart.hold(self.path)
+        reached("claim.taken")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.heart is not None:
+            self.heart.hold(None)
+        if (holder := read_claim(self.path)) is not None and holder.get("id") == self.attempt.id:
+            self.path.unlink(missing_ok=True)
+        reached("claim.released")
 
 
 def read_claim(path: Path) -> dict[str, Any] | None:
@@ -62,32 +102,42 @@ def read_claim(path: Path) -> dict[str, Any] | None:
         return {}
 
 
-def try_claim(path: Path, attempt: Attempt) -> Claim | None:
+def try_claim(path: Path, attempt: Attempt, heart: Heart | None = None) -> Claim | None:
     """Take a free claim; None when somebody has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return None
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return try_claim(path, attempt, heart)
     try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(attempt.to_dict(), file)
+        try:
+            os.write(descriptor, _says(attempt, heart))
+        finally:
+            os.close(descriptor)
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    return Claim(path, attempt)
+    return Claim(path, attempt, heart)
 
 
-def take_over(path: Path, attempt: Attempt) -> Claim:
+def take_over(path: Path, attempt: Attempt, heart: Heart | None = None) -> Claim:
     """Put our claim in the place of a dead one. If two do so at once both work, and the sentinel decides."""
     beside = path.with_name(f".{path.name}.{attempt.id}")
     try:
-        beside.write_text(json.dumps(attempt.to_dict()))
+        beside.write_bytes(_says(attempt, heart))
         os.rename(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
-    return Claim(path, attempt)
+    return Claim(path, attempt, heart)
+
+
+def _says(attempt: Attempt, heart: Heart | None) -> bytes:
+    """`began` is told by the holder's clock, as are the beats: their difference is how long it has been at work."""
+    every_s = heart.every_s if heart else HEARTBEAT_S
+    return json.dumps({**attempt.to_dict(), "began": round(time.time(), 3), "beat_s": every_s}).encode()
 
 
 def is_surely_dead(holder: dict[str, Any], me: Attempt) -> bool:
@@ -99,9 +149,12 @@ def is_surely_dead(holder: dict[str, Any], me: Attempt) -> bool:
 
 @dataclass
 class Watch:
-    """Remembers what claims looked like, to tell living ones from dead ones by our own clock."""
+    """Remembers what claims looked like, to tell living ones from dead ones by our own clock.
 
-    stale_s: float = STALE_S
+    `stale_s`: how long a dead one does not change; default: six beats of its holder, at least `STALE_S`.
+    """
+
+    stale_s: float | None = None
     _seen: dict[str, tuple[tuple[int, int], float]] = field(default_factory=dict)
     _alive: set[str] = field(default_factory=set)
 
@@ -123,6 +176,6 @@ class Watch:
                 self._alive.add(path.name)
             self._seen[path.name] = (token, now)
             return "alive" if path.name in self._alive else "unknown"
-        if now - before[1] > self.stale_s:
+        if now - before[1] > (self.stale_s or max(STALE_S, STALE_BEATS * float(holder.get("beat_s", 0)))):
             return "dead"
         return "alive" if path.name in self._alive else "unknown"

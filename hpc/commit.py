@@ -1,218 +1,158 @@
 """The commit protocol: run one unit under a private name, publish its files, publish its sentinel last.
 
 What is on disk if the process dies at any line: private files below `tmp/`, perhaps some slices with their records,
-perhaps final names without a sentinel (which nobody reads and the next attempt replaces with the same bytes).
+perhaps final names without a sentinel (which nobody reads and the next attempt replaces with the same bytes). The steps
+have names: hpc/points.py.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import resource
 import shutil
-import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from hpc.attempt import Attempt
-from hpc.files import file_digest, fsync_file, fsync_folder, move_into_place, names_in, publish_once, read_json_if_exists
-from hpc.inputs import Commits, Files, resolve_inputs
-from hpc.plan import Plan, PlannedUnit
+from hpc.files import file_digest, fsync_file, fsync_folder, publish_once
+from hpc.inputs import Commits, resolve_inputs
+from hpc.plan import PlannedUnit
+from hpc.points import reached
+from hpc.scratch import bring
+from hpc.slices import Record, SlicedUnit, discard_slices, remove_uncommitted
 from hpc.state import StageState
+from hpc.work import BrokenStage, Clock, Counts, Work, add_counts, check_counts
 
 log = logging.getLogger("hpc.commit")
-
-LOG_LINE_S = 60.0
-"""A long unit says where it stands, this often."""
-
-Counts = dict[str, Any]
-"""{"read": int, "kept": int, "dropped": {reason: int}, "extra": {name: int}}"""
 
 Outcome = Literal["committed", "lost", "stopped"]
 """lost: another attempt committed the unit first; stopped: asked to stop, slices so far are committed."""
 
-
-class Work(Protocol):
-    """What `hpc` asks of a stage. Files in, files out, counts; nothing of names, markers, retries or signals."""
-
-    sliced: bool
-
-    def load(self) -> None: ...
-    def run(self, unit: PlannedUnit, inputs: Files, out: Mapping[str, Path]) -> Counts: ...
-    def slice(self, unit: PlannedUnit, inputs: Files, folder: Path, cursor: Any) -> tuple[Counts, Any]: ...
-    def join(self, unit: PlannedUnit, inputs: Files, slices: Sequence[Path], out: Mapping[str, Path]) -> None: ...
+Kind = Literal["error", "out_of_memory", "time_limit", "killed", "lost"]
+"""Why an attempt failed; the next launch asks for more memory or time by this."""
 
 
-class BrokenStage(Exception):
-    """The stage broke a law: counts that do not add up, an output not written, other bytes from the same inputs."""
+@dataclass(frozen=True)
+class UnitRun:
+    """One attempt on one unit. `local`: node-local scratch, where there is one; `requested`: resources of the launch."""
 
+    state: StageState
+    work: Work
+    unit: PlannedUnit
+    attempt: Attempt
+    stop: Callable[[], bool]
+    requested: Mapping[str, Any] = field(default_factory=dict)
+    local: Path | None = None
 
-def run_unit(
-    state: StageState, work: Work, unit: PlannedUnit, attempt: Attempt, stop: Callable[[], bool], requested: Mapping[str, Any]
-) -> Outcome:
-    """Run one unit to its sentinel. Raises what the stage raises, `NotReady`, `LostInput`, `BrokenStage` or OSError."""
-    scratch = state.scratch / f"{unit.id}@{attempt.id}"
-    try:
+    @property
+    def scratch(self) -> Path:
+        return self.state.scratch / f"{self.unit.id}@{self.attempt.id}"
+
+    def run(self) -> Outcome:
+        """Run the unit to its sentinel. Raises what the stage raises, `NotReady`, `LostInput`, `BrokenStage` or OSError."""
+        near = self.local / self.scratch.name if self.local else self.scratch
+        try:
+            self.scratch.mkdir(parents=True)
+            near.mkdir(exist_ok=True)
+            reached("scratch.made")
+            outcome = self._run(near)
+        except Exception:
+            remove_uncommitted(self.state, self.unit.id, self.scratch)
+            if self.state.is_done(self.unit.id):
+                discard_slices(self.state, self.unit.id)
+                return "lost"  # the winner has tidied up under our feet
+            raise
+        finally:
+            if near != self.scratch:
+                shutil.rmtree(near, ignore_errors=True)
+        if outcome != "stopped":
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            if self.work.sliced:
+                discard_slices(self.state, self.unit.id)
+            reached("slices.discarded")
+        return outcome
+
+    def _run(self, near: Path) -> Outcome:
+        state, unit, work = self.state, self.unit, self.work
         inputs, commits = resolve_inputs(state.run, state.plan, unit)
-        scratch.mkdir(parents=True)
-        out = {dataset: scratch / _final_name(dataset, template, unit.id) for dataset, template in state.plan.outputs.items()}
+        out = {dataset: near / _private_name(dataset, template, unit.id) for dataset, template in state.plan.outputs.items()}
         clock = Clock()
-        slices: list[dict[str, Any]] = []
+        slices: list[Record] = []
         if work.sliced:
-            slices = _run_slices(state, work, unit, attempt, inputs, commits, scratch, stop)
-            if slices and slices[-1]["next"] is not None:
+            sliced = SlicedUnit(state, work, unit, self.attempt, inputs, commits, self.scratch, near, self.stop).run()
+            if sliced is None:
                 return "stopped"
-            clock = Clock()
+            slices, clock = sliced, Clock()
             work.join(unit, inputs, [state.run / record["folder"] for record in slices], out)
             counts = add_counts([record["counts"] for record in slices])
         else:
             counts = work.run(unit, inputs, out)
-        sentinel = _sentinel(state.plan, unit, attempt, commits, counts, clock, slices, requested)
-        outcome = publish_unit(state, unit, out, sentinel)
-    except Exception:
-        _remove_uncommitted(state, unit.id, scratch)
-        if state.is_done(unit.id):
-            discard_slices(state, unit.id)
-            return "lost"  # the winner has tidied up under our feet
-        raise
-    shutil.rmtree(scratch, ignore_errors=True)
-    discard_slices(state, unit.id)
-    return outcome
+        check_counts(counts, f"{state.stage} {unit.id}")
+        reached("unit.written")
+        return publish_unit(state, unit, self._brought(out), self._sentinel(commits, counts, clock, slices))
 
+    def _brought(self, out: Mapping[str, Path]) -> dict[str, Path]:
+        """The outputs, all of which must exist, beside their final places."""
+        for dataset, path in out.items():
+            if not path.exists():
+                raise BrokenStage(
+                    f"{self.state.stage} {self.unit.id} did not write its output {dataset!r} ({path}); every declared output must be written"
+                )
+        return {dataset: bring(path, self.scratch) for dataset, path in out.items()}
 
-class Clock:
-    """Wall and CPU seconds since construction."""
-
-    def __init__(self) -> None:
-        self.wall = time.monotonic()
-        self.cpu = time.process_time()
-
-    def seconds(self) -> dict[str, float]:
-        return {"wall": round(time.monotonic() - self.wall, 3), "cpu": round(time.process_time() - self.cpu, 3)}
-
-
-# --- slices -----------------------------------------------------------------------------------------------------------
-
-
-def _run_slices(
-    state: StageState,
-    work: Work,
-    unit: PlannedUnit,
-    attempt: Attempt,
-    inputs: Files,
-    commits: Commits,
-    scratch: Path,
-    stop: Callable[[], bool],
-) -> list[dict[str, Any]]:
-    """Committed slices of the unit, in order, up to the end of the unit or to the moment of `stop`."""
-    records, told = committed_slices(state, unit.id, commits), time.monotonic()
-    while not records or records[-1]["next"] is not None:
-        if stop():
-            # an unfinished unit keeps its slices; one without any begins anew
-            return records or [{"next": "stopped"}]
-        clock = Clock()
-        folder = scratch / f"slice-{len(records):05d}"
-        folder.mkdir()
-        counts, cursor = work.slice(unit, inputs, folder, records[-1]["next"] if records else None)
-        check_counts(counts, f"{state.stage} {unit.id} slice {len(records)}")
-        made = {"counts": counts, "next": cursor, "inputs": commits, "attempt": attempt.id, "seconds": clock.seconds()}
-        if (record := _commit_slice(state, unit.id, len(records), folder, made)) is not None:
-            records.append(record)
-        else:  # another attempt works on this unit too: go on from what it has committed
-            records = committed_slices(state, unit.id, commits)
-        if time.monotonic() - told > LOG_LINE_S:
-            told = time.monotonic()
-            log.info("%s %s: %d slices committed, next %s", state.stage, unit.id, len(records), cursor)
-    return records
-
-
-def _commit_slice(state: StageState, unit: str, number: int, folder: Path, made: dict[str, Any]) -> dict[str, Any] | None:
-    """Vouch for the files in `folder` as slice `number`; None when another attempt has committed that slice."""
-    files = {name: (folder / name).stat().st_size for name in sorted(names_in(folder))}
-    for name in files:
-        fsync_file(folder / name)
-    fsync_folder(folder)
-    fsync_folder(folder.parent)
-    record = {**made, "folder": folder.relative_to(state.run).as_posix(), "files": files}
-    if publish_once(state.slices_path(unit) / f"{number:05d}.json", record):
-        return record
-    shutil.rmtree(folder, ignore_errors=True)
-    return None
-
-
-def committed_slices(state: StageState, unit: str, commits: Commits) -> list[dict[str, Any]]:
-    """Slices that can be built upon: unbroken from the first, from the same inputs, with all their files."""
-    records: list[dict[str, Any]] = []
-    while (record := read_json_if_exists(state.slices_path(unit) / f"{len(records):05d}.json")) is not None:
-        if record["inputs"] != commits or not _has_files(state.run / record["folder"], record["files"]):
-            discard_slices(state, unit)
-            return []
-        records.append(record)
-    return records
-
-
-def _has_files(folder: Path, files: Mapping[str, int]) -> bool:
-    try:
-        return all((folder / name).stat().st_size == size for name, size in files.items())
-    except FileNotFoundError:
-        return False
-
-
-def discard_slices(state: StageState, unit: str) -> None:
-    """Forget the slices of a unit. Records go first, last to first, so that what remains is always unbroken from the first."""
-    names = sorted(names_in(state.slices_path(unit)), reverse=True)
-    for name in names:
-        record = read_json_if_exists(state.slices_path(unit) / name)
-        (state.slices_path(unit) / name).unlink(missing_ok=True)
-        if record is not None:
-            shutil.rmtree(state.run / record["folder"], ignore_errors=True)
-            _remove_if_empty((state.run / record["folder"]).parent)
-    _remove_if_empty(state.slices_path(unit))
-
-
-def _remove_uncommitted(state: StageState, unit: str, scratch: Path) -> None:
-    """Remove what a failed attempt left, but not the slices that it has committed: the next attempt builds upon them."""
-    records = (read_json_if_exists(state.slices_path(unit) / name) for name in names_in(state.slices_path(unit)))
-    committed = {state.run / record["folder"] for record in records if record is not None}
-    for path in [scratch / name for name in names_in(scratch)]:
-        if path not in committed:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    _remove_if_empty(scratch)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-            raise
-
-
-# --- publishing -------------------------------------------------------------------------------------------------------
+    def _sentinel(self, commits: Commits, counts: Counts, clock: Clock, slices: list[Record]) -> dict[str, Any]:
+        plan = self.state.plan
+        spent = [clock.seconds(), *(record["seconds"] for record in slices)]
+        return {
+            "stage": plan.stage,
+            "unit": self.unit.id,
+            "fingerprint": plan.fingerprint,
+            "key": self.unit.key,
+            "inputs": commits,
+            "counts": counts,
+            "seconds": {kind: round(sum(part[kind] for part in spent), 3) for kind in ("wall", "cpu")},
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "slices": [{"attempt": record["attempt"], **record["seconds"]} for record in slices],
+            "requested": dict(self.requested),
+            "attempt": self.attempt.to_dict(),
+        }
 
 
 def publish_unit(state: StageState, unit: PlannedUnit, out: Mapping[str, Path], sentinel: dict[str, Any]) -> Outcome:
     """Move finished files to their final names and vouch for them with a sentinel."""
-    check_counts(sentinel["counts"], f"{state.stage} {unit.id}")
     outputs: dict[str, dict[str, Any]] = {}
     for dataset, path in out.items():
-        if not path.exists():
-            raise BrokenStage(
-                f"{state.stage} {unit.id} did not write its output {dataset!r} ({path}); every declared output must be written"
-            )
         final = state.plan.outputs[dataset].format(unit=unit.id)
         outputs[dataset] = {"path": final, "bytes": path.stat().st_size, "digest": file_digest(path)}
     sentinel["outputs"] = outputs
     if state.is_done(unit.id):
         return _validate(state, unit.id, outputs)
+    folders = set()
     for dataset, path in out.items():
-        move_into_place(path, state.run / outputs[dataset]["path"])
+        target = state.run / outputs[dataset]["path"]
+        fsync_file(path)
+        _rename(path, target)
+        folders.add(target.parent)
+        reached("output.moved")
+    for folder in sorted(folders):
+        fsync_folder(folder)
+    reached("outputs.synced")
     if not publish_once(state.done_path(unit.id), sentinel):
         return _validate(state, unit.id, outputs)
+    reached("sentinel.linked")
     return "committed"
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, target)
 
 
 def _validate(state: StageState, unit: str, outputs: Mapping[str, Any]) -> Outcome:
@@ -230,68 +170,29 @@ def _validate(state: StageState, unit: str, outputs: Mapping[str, Any]) -> Outco
     return "lost"
 
 
-def _sentinel(
-    plan: Plan,
-    unit: PlannedUnit,
-    attempt: Attempt,
-    commits: Commits,
-    counts: Counts,
-    clock: Clock,
-    slices: list[dict[str, Any]],
-    requested: Mapping[str, Any],
-) -> dict[str, Any]:
-    spent = [clock.seconds(), *(record["seconds"] for record in slices)]
-    return {
-        "stage": plan.stage,
-        "unit": unit.id,
-        "fingerprint": plan.fingerprint,
-        "inputs": commits,
-        "counts": counts,
-        "seconds": {kind: round(sum(part[kind] for part in spent), 3) for kind in ("wall", "cpu")},
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "slices": [{"attempt": record["attempt"], **record["seconds"]} for record in slices],
-        "requested": dict(requested),
-        "attempt": attempt.to_dict(),
-    }
-
-
-def _final_name(dataset: str, template: str, unit: str) -> str:
+def _private_name(dataset: str, template: str, unit: str) -> str:
     return f"{dataset.replace('/', '.')}-{Path(template).name.format(unit=unit)}"
 
 
-# --- counts -----------------------------------------------------------------------------------------------------------
-
-
-def check_counts(counts: Counts, what: str) -> None:
-    """read = kept + sum(dropped by reason), or `BrokenStage`."""
-    dropped = sum(counts["dropped"].values())
-    if counts["read"] != counts["kept"] + dropped:
-        raise BrokenStage(
-            f"{what}: read {counts['read']}, but kept {counts['kept']} + dropped {dropped}; every document must be kept or dropped once"
-        )
-
-
-def add_counts(parts: Sequence[Counts]) -> Counts:
-    """Sum of counts, name by name."""
-    total: Counts = {"read": 0, "kept": 0, "dropped": {}, "extra": {}}
-    for part in parts:
-        total["read"] += part["read"]
-        total["kept"] += part["kept"]
-        for kind in ("dropped", "extra"):
-            for name, n in part[kind].items():
-                total[kind][name] = total[kind].get(name, 0) + n
-    return {**total, "dropped": dict(sorted(total["dropped"].items())), "extra": dict(sorted(total["extra"].items()))}
-
-
-def record_failure(state: StageState, unit: str, attempt: Attempt, cause: str, error: BaseException | None = None) -> None:
+def record_failure(
+    state: StageState,
+    unit: str,
+    attempt: Attempt,
+    cause: str,
+    error: BaseException | None = None,
+    kind: Kind = "error",
+    requested: Mapping[str, Any] | None = None,
+) -> None:
     """Keep why an attempt failed; a full disk must not hide the first error, so trouble here is only printed."""
     value = {
         "stage": state.stage,
         "unit": unit,
         "attempt": attempt.to_dict(),
         "cause": cause,
+        "kind": kind,
         "log": os.environ.get("CCPIPE_LOG", ""),
         "traceback": "".join(traceback.format_exception(error)) if error else "",
+        "requested": dict(requested or {}),
     }
     try:
         publish_once(state.failed_path(unit, attempt.id), value)

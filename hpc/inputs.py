@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hpc.files import read_json
+from hpc.mounts import settled
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit
 from hpc.state import StageState
+from hpc.work import Files
 
-Files = dict[str, list[Path]]
 Commits = dict[str, str]
 """`<stage>/<unit>` -> attempt id of the sentinel, or `<stage>/*` -> commit of the whole stage."""
 
@@ -28,15 +29,16 @@ class LostInput(Exception):
 
 
 @dataclass
-class _Folded:
-    """A `_SUCCESS.json` as this process has read it; `files` those of its outputs whose sizes have been checked."""
+class _Whole:
+    """The units of a complete stage as this process has read them; `files`: those of its outputs whose sizes have been checked."""
 
     stamp: tuple[int, int, int]
-    value: Mapping[str, Any]
+    commit: str
+    units: list[Mapping[str, Any]]
     files: dict[str, list[Path]] = field(default_factory=dict)
 
 
-_folded: dict[Path, _Folded] = {}
+_whole: dict[Path, _Whole] = {}
 
 
 def upstream_state(run: Path, item: InputFrom) -> StageState:
@@ -50,13 +52,11 @@ def resolve_inputs(run: Path, plan: Plan, unit: PlannedUnit) -> tuple[Files, Com
     for item in plan.inputs:
         state = upstream_state(run, item)
         if item.of == "all":
-            folded = _read_folded(state)
-            commits[f"{item.stage}/*"] = folded.value["commit"]
-            if item.dataset not in folded.files:  # thousands of files: looked at once in each process
-                folded.files[item.dataset] = [
-                    _check_size(state, entry["outputs"][item.dataset], entry["unit"]) for entry in folded.value["units"]
-                ]
-            files[item.dataset] = list(folded.files[item.dataset])
+            whole = _read_whole(state)
+            commits[f"{item.stage}/*"] = whole.commit
+            if item.dataset not in whole.files:  # thousands of files: looked at once in each process
+                whole.files[item.dataset] = [_check_size(state, entry["outputs"][item.dataset], entry["unit"]) for entry in whole.units]
+            files[item.dataset] = list(whole.files[item.dataset])
             continue
         files[item.dataset] = []
         for member in unit.members:
@@ -71,29 +71,40 @@ def resolve_inputs(run: Path, plan: Plan, unit: PlannedUnit) -> tuple[Files, Com
 
 
 def read_success(state: StageState) -> Mapping[str, Any]:
-    """The folded sentinels of a complete stage; `units` in plan order. Raises `NotReady`."""
-    return _read_folded(state).value
+    """Sums of a complete stage. Raises `NotReady`."""
+    success = state.success()
+    if success is None:
+        raise NotReady(f"stage {state.stage} is not complete ({state.success_path} does not exist); run it first")
+    return success
 
 
-def _read_folded(state: StageState) -> _Folded:
-    """Kept while the file stays the same: it is megabytes for a stage of ten thousand units."""
-    path = state.success_path
-    try:
-        found = path.stat()
-        stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
-        if path not in _folded or _folded[path].stamp != stamp:
-            _folded[path] = _Folded(stamp, read_json(path))
-    except FileNotFoundError:
-        raise NotReady(f"stage {state.stage} is not complete ({path} does not exist); run it first") from None
-    return _folded[path]
+def _read_whole(state: StageState) -> _Whole:
+    """Kept while `_SUCCESS.json` stays the same: units.json is megabytes for a stage of ten thousand units."""
+    commit = str(read_success(state)["commit"])
+    path = state.units_path
+    found = path.stat()
+    stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+    if path not in _whole or _whole[path].stamp != stamp:
+        value = read_json(path)
+        _whole[path] = _Whole(stamp, value["commit"], value["units"])
+    if _whole[path].commit != commit:
+        raise NotReady(f"stage {state.stage} is being committed again ({path} and {state.success_path} differ); run its gate first")
+    return _whole[path]
 
 
 def _check_size(state: StageState, output: Mapping[str, Any], unit: str) -> Path:
     path = state.run / str(output["path"])
-    seen = path.stat().st_size if path.exists() else None
-    if seen != output["bytes"]:
+
+    def size() -> int | None:
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+
+    if not settled(lambda: size() == output["bytes"], path):
+        seen = size()
         raise LostInput(
             f"{path} has {'no file' if seen is None else f'{seen} bytes'}; its sentinel says {output['bytes']} bytes. "
-            f"Remove {state.done_path(unit)} and run stage {state.stage} again"
+            f"Take the unit back with `redo` (stage {state.stage}, unit {unit}) and run that stage again"
         )
     return path

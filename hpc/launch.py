@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpc.files import publish_once, read_json
+from hpc.site import Resources, Site
 from hpc.state import StageState
 
 
@@ -17,7 +19,9 @@ from hpc.state import StageState
 class Launch:
     """`units` in order of work (largest first); `tasks` array elements of `procs` processes each.
 
-    `work` is what the stage's own code wants to know: its class, and its config with paths and tuning.
+    `requested`: resources, every one filled in. `work`: how a worker builds the object that does the work (`hpc.work.make_work`).
+    `site`: the profile, and `command`: what a user types, both for the gate, which may launch again. `round`: 0, and one more each
+    time that a gate does so. `overlap`: units may begin as soon as what they read is committed.
     """
 
     id: str
@@ -28,6 +32,25 @@ class Launch:
     created: str
     requested: dict[str, Any]
     work: dict[str, Any]
+    site: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    command: str = ""
+    round: int = 0
+    overlap: bool = False
+
+    @property
+    def resources(self) -> Resources:
+        return Resources.model_validate(self.requested)
+
+    @property
+    def profile(self) -> Site:
+        return Site.model_validate(self.site)
+
+    @property
+    def scratch(self) -> str | None:
+        """The site's node-local scratch folder, variables not filled in."""
+        found: str | None = self.site.get("scratch")
+        return found
 
 
 def save_launch(state: StageState, launch: Launch) -> Launch:
@@ -42,8 +65,14 @@ def timestamp() -> str:
 
 
 def load_launch(state: StageState, launch_id: str) -> Launch:
-    value = read_json(state.launch_path(launch_id))
+    value: Mapping[str, Any] = read_json(state.launch_path(launch_id))
     return Launch(**{**value, "units": tuple(value["units"])})
+
+
+def launches(state: StageState) -> list[Path]:
+    """Files of all launches of this version, the latest last."""
+    folder = state.folder / "launches"
+    return sorted(folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)) if folder.is_dir() else []
 
 
 def launch_name(kind: str) -> str:
@@ -52,11 +81,15 @@ def launch_name(kind: str) -> str:
 
 
 def start_order(units: Sequence[str], worker: int, workers: int) -> list[str]:
-    """The units in the order in which worker `worker` of `workers` tries them: its own share first, then everybody else's.
+    """The units in the order in which worker `worker` of `workers` tries them: its own share first, then its neighbours'.
+
+    Workers that joined later (`worker >= workers`) have no share; they begin with the last units of somebody's, since owners come
+    from the front.
 
     >>> start_order("abcde", 1, 2)
     ['b', 'd', 'a', 'c', 'e']
+    >>> start_order("abcde", 2, 2)
+    ['e', 'c', 'a', 'd', 'b']
     """
-    own = list(units[worker::workers])
-    mine = set(own)
-    return own + [unit for unit in units if unit not in mine]
+    shares = [list(units[(worker + i) % workers :: workers]) for i in range(workers)]
+    return [unit for share in shares for unit in (share if worker < workers else reversed(share))]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 RECENT = 256
 """Commits (of those whose time is known) that the rate is taken from."""
 
-DRAWS = 100
+DRAWS = 64
 SIMULATED = 1000
 """Units at the end of the list that are played through one by one; those before them are shared out evenly."""
 

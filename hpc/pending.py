@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping, Set
 from typing import Any
 
-from hpc.commit import discard_slices
+from hpc.files import publish_once
 from hpc.inputs import NotReady, read_success, upstream_state
 from hpc.plan import InputFrom, PlannedUnit
+from hpc.points import reached
+from hpc.slices import discard_slices
 from hpc.state import StageState
 
 Pending = dict[str, str]
@@ -20,11 +22,13 @@ NOT_COMMITTED = "not committed"
 def pending_units(state: StageState, upstream: Mapping[str, Set[str]]) -> Pending:
     """Units to run, in plan order. `upstream`: stage -> units of that stage that are going to run again first."""
     done = state.done_units()
-    memory = _Commits(state)
+    commits = Commits(state)
+    # a stage folded after the one before it was: one look tells that nothing has changed behind its back
+    settled = commits.all_as_read()
     found: Pending = {}
     for unit in state.plan.units:
         why = None if unit.id in done else NOT_COMMITTED
-        why = why or _waits_for(state.plan.inputs, unit, upstream) or memory.changed(unit)
+        why = why or _waits_for(state.plan.inputs, unit, upstream) or (None if settled else commits.changed(unit))
         if why:
             found[unit.id] = why
     return found
@@ -39,23 +43,35 @@ def _waits_for(inputs: tuple[InputFrom, ...], unit: PlannedUnit, upstream: Mappi
     return None
 
 
-class _Commits:
+class Commits:
     """Which commit each upstream unit has now; every sentinel is read once."""
 
     def __init__(self, state: StageState) -> None:
         self.state = state
         self.now: dict[str, str | None] = {}
 
+    def all_as_read(self) -> bool:
+        """Whether the complete stage has read exactly what stages before it hold now, judged by their `_SUCCESS.json`."""
+        success = self.state.success()
+        if success is None:
+            return False
+        for item in self.state.plan.inputs:
+            before = upstream_state(self.state.run, item).success()
+            if before is None or success.get("read", {}).get(item.stage) != before["commit"]:
+                return False
+        return True
+
     def changed(self, unit: PlannedUnit) -> str | None:
         """Why the unit's sentinel no longer fits its inputs, or None."""
         sentinel = self.state.sentinel(unit.id)
-        if sentinel is None:
-            return NOT_COMMITTED
+        return NOT_COMMITTED if sentinel is None else self.differs(unit, sentinel)
+
+    def differs(self, unit: PlannedUnit, sentinel: Mapping[str, Any]) -> str | None:
+        """Which input of a sentinel has another commit now, or None."""
         for item in self.state.plan.inputs:
             for name in ["*"] if item.of == "all" else unit.members:
-                key = f"{item.stage}/{name}"
                 now = self._commit(item, name)
-                if sentinel["inputs"].get(key) != now:
+                if now is None or sentinel["inputs"].get(f"{item.stage}/{name}") != now:
                     return f"{item.stage} {name} {'was committed again' if now else 'is not committed'}"
         return None
 
@@ -91,8 +107,12 @@ def retire(state: StageState, units: Set[str]) -> int:
         sentinel = state.sentinel(unit)
         if sentinel is None:
             continue
-        target = state.folder / "retired" / f"{unit}@{sentinel['attempt']['id']}.json"
+        target = state.retired_path(unit, sentinel["attempt"]["id"])
         target.parent.mkdir(exist_ok=True)
-        os.rename(state.done_path(unit), target)
+        if state.done_path(unit).exists():
+            os.rename(state.done_path(unit), target)
+        else:  # folded: the archive stays as it is, and this file says that the member no longer counts
+            publish_once(target, sentinel)
+        reached("retire.moved")
         discard_slices(state, unit)
     return len(again)

@@ -1,8 +1,9 @@
 """Plans: what a stage is to do, written once. A plan names the units, where outputs go and which stages' outputs come in.
 
 Everything that changes a result is in the fingerprint; a plan with another fingerprint lives in another folder.
-The fingerprint is derived from inputs (config, versions, model digests, fingerprints of the stages before), so a whole
-chain can be planned before its first stage has run.
+The fingerprint is derived from inputs (config, versions, model digests, what the units read), so a whole chain can be planned
+before its first stage has run. Each unit has a key of its own, made of the same: units of two versions with equal keys have
+equal outputs.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ from typing import Any
 
 from hpc.files import publish_once, read_json, to_json
 
-FORMAT = 1
+FORMAT = 2
 FP_CHARS = 12
 """Characters of the fingerprint in folder names."""
 
 
 @dataclass(frozen=True)
 class PlannedUnit:
-    """`members` are the units of an upstream stage that an input `of="members"` means; `cost` orders units, largest first."""
+    """`members` are the units of an upstream stage that an input `of="members"` means.
+
+    `cost`: declared core-seconds (GPU-seconds of a GPU stage); orders units, largest first. `detail`: what the stage is told of this
+    unit alone, such as the files that it reads. `key`: hex digest of all that decides the unit's outputs.
+    """
 
     id: str
     index: int
     cost: float
     members: tuple[str, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
 
 @dataclass(frozen=True)

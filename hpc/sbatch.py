@@ -17,6 +17,9 @@ HOLD = "trap '' USR1  # a warning must not end this shell; the worker listens as
 """First line of every script: ignored signals stay ignored through `exec`, until the worker installs its handler."""
 
 
+UNSAID = re.compile(r"[\x00\ud800-\udfff]")
+"""What no script can hold: the end of a string, and bytes of a path that are not UTF-8."""
+
 TASK_ID = "$SLURM_ARRAY_TASK_ID"
 """The one word of a command that stays a variable."""
 
@@ -63,9 +66,10 @@ def sbatch_options(
 
 def _safe(key: str, value: str | int | bool) -> str | int | bool:
     """Refuse values that would end a directive line and begin another."""
-    if isinstance(value, str) and CONTROL.search(value):
+    if isinstance(value, str) and (CONTROL.search(value) or UNSAID.search(value)):
         raise SbatchError(
-            f"sbatch option {key}: {value!r} holds a control character; expected one line of text. Correct the site profile or [run] dir"
+            f"sbatch option {key}: {value!r} holds a control character or is not UTF-8; expected one line of text. "
+            "Correct the site profile or [run] dir"
         )
     return value
 
@@ -121,10 +125,8 @@ def exec_line(command: Sequence[str]) -> str:
     return "exec " + " ".join(map(_word, command))
 
 
-def render(options: Mapping[str, str | int | bool], site: Site | Sequence[str], command: Sequence[str], gpus: int = 0) -> str:
+def render(options: Mapping[str, str | int | bool], site: Site, command: Sequence[str], gpus: int = 0) -> str:
     """A whole script: directives, `setup_lines`, the command in the site's container. Every word is quoted but `TASK_ID`."""
-    if not isinstance(site, Site):  # set-up lines alone, as callers gave them until now
-        site = Site.model_validate({"setup": tuple(site)})
     lines = ["#!/bin/bash"]
     lines += [f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={_directive(str(value))}" for key, value in options.items()]
     lines += [
@@ -142,20 +144,13 @@ def _directive(value: str) -> str:
     return value if re.fullmatch(r"[\w@%+=:,./~-]*", value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def for_submitit(value: str | int | bool) -> str | int | bool:
-    r"""An option's value as submitit wants it: it quotes for a shell, but to Slurm a backslash is an escape between single quotes too.
-
-    >>> print(for_submitit("a\\b"), for_submitit(True))
-    a\\b True
-    """
-    return value.replace("\\", "\\\\") if isinstance(value, str) else value
-
-
 def _word(word: str) -> str:
     """
     >>> print(_word(OnNode("--bind=$TMPDIR/a b")), _word("$TMPDIR"))
     --bind="$TMPDIR"'/a b' '$TMPDIR'
     """
+    if UNSAID.search(word):
+        raise SbatchError(f"{word!r} holds a null byte or is not UTF-8; expected text that a script can hold. Rename that folder")
     if word == TASK_ID:
         return f'"{word}"'
     if not isinstance(word, OnNode):

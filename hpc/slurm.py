@@ -1,103 +1,93 @@
-"""Launching on Slurm through submitit; the only module that imports it.
+"""Sending scripts to Slurm through submitit; the only module that imports it.
 
-submitit renders the sbatch script and submits it. What it runs on the node is `Replace`, which turns the process into
-our own worker by `exec`: from then on signals, exit codes and state are ours, and no result pickle is written or read.
+submitit keeps a script in a folder, sends it and reads the job's number. It usually renders the script too, and has each element
+unpickle a function from that folder; ours says in plain words what it runs (`exec python -m hpc work ...`), so that nothing
+which another user could have written there is ever unpickled, and signals and exit codes are the worker's own.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import shlex
+import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import submitit
 
-from hpc.sbatch import HOLD, sbatch_options
-from hpc.site import Resources, Site
+SLURM_TIMEOUT_S = 60
 
 
 class SlurmError(Exception):
     """Slurm did not take a job."""
 
 
-@dataclass(frozen=True)
-class Replace:
-    """Replaces the process that calls it by a command."""
+class ScriptExecutor(submitit.SlurmExecutor):  # type: ignore[misc]  # submitit is not typed for mypy here
+    """Sends a script as it is."""
 
-    command: tuple[str, ...]
+    def __init__(self, folder: Path, script: str) -> None:
+        super().__init__(folder=folder)
+        self.script = script
 
-    def __call__(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execvp(self.command[0], self.command)
-
-
-def submit_array(
-    folder: Path,
-    logs: Path,
-    name: str,
-    commands: Sequence[Sequence[str]],
-    resources: Resources,
-    site: Site,
-    dependency: str | None = None,
-) -> list[str]:
-    """One array element per command, in arrays of at most `site.max_array_size`; returns the job ids of the arrays.
-
-    folder: takes submitit's files; logs: one log per element. Raises `SlurmError` with Slurm's own words.
-    """
-    jobs = []
-    # a throttle is Slurm's for each array: shared out, but no array is throttled to nothing
-    arrays = math.ceil(len(commands) / site.max_array_size)
-    throttle = max(1, site.throttle // arrays) if site.throttle else None
-    for first in range(0, len(commands), site.max_array_size):
-        part = [Replace(tuple(command)) for command in commands[first : first + site.max_array_size]]
-        # submitit sends an array of one as a plain job
-        log = logs / ("%A_%a.log" if len(part) > 1 else "%j.log")
-        executor = _executor(folder, log, name, resources, site, dependency)
-        executor.update_parameters(array_parallelism=throttle or site.max_array_size)
-        jobs.append(_sent(executor.map_array, Replace.__call__, part)[0].job_id.partition("_")[0])
-    return jobs
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        return self.script
 
 
-def submit_one(
-    folder: Path, logs: Path, name: str, command: Sequence[str], resources: Resources, site: Site, dependency: str | None = None
-) -> str:
-    """A single job; returns its id. Raises `SlurmError`."""
-    executor = _executor(folder, logs / "%j.log", name, resources, site, dependency)
-    return str(_sent(executor.submit, Replace(tuple(command))).job_id)
-
-
-def _executor(folder: Path, log: Path, name: str, resources: Resources, site: Site, dependency: str | None) -> submitit.SlurmExecutor:
+def send_script(folder: Path, script: str) -> str:
+    """Submit a script; returns the job's number. `folder` keeps a copy. Raises `SlurmError` with Slurm's own words."""
     if shutil.which("sbatch") is None:
         raise SlurmError("no sbatch on the path: this is not a Slurm login node. Use `local`, or `sbatch` to get the scripts")
     folder.mkdir(parents=True, exist_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # "exec" makes the worker the batch process, the one that "B:" signals reach
-    executor = submitit.SlurmExecutor(folder=folder, python="exec " + shlex.quote(site.python or sys.executable))
-    options = sbatch_options(name, resources, site, array=None, log=log, dependency=dependency)
-    written_by_submitit = ("job-name", "time", "nodes", "cpus-per-task")
-    executor.update_parameters(
-        job_name=name,
-        time=resources.time_min,
-        nodes=1,
-        cpus_per_task=resources.cpus,
-        use_srun=False,
-        stderr_to_stdout=True,
-        setup=[HOLD, *site.setup],
-        additional_parameters={key: value for key, value in options.items() if key not in written_by_submitit},
-    )
-    return executor
-
-
-def _sent(send: Callable[..., Any], *args: Any) -> Any:
+    before = _hide_job_variables()
     try:
-        return send(*args)
+        return str(ScriptExecutor(folder, script)._submit_command("").job_id)
     except (RuntimeError, subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
         raise SlurmError(f"Slurm refused the job: {error}") from error
+    finally:
+        os.environ.update(before)
+
+
+def _hide_job_variables() -> dict[str, str]:
+    """Take the variables of the job that we are in out of the environment, since sbatch reads them as options; returns them."""
+    names = [name for name in os.environ if name.startswith("SBATCH_") or (name.startswith("SLURM_") and name != "SLURM_CONF")]
+    return {name: os.environ.pop(name) for name in names}
+
+
+STATE_OF_DEPENDENCY = re.compile(r"\([a-z]+\)")
+"""squeue adds "(unfulfilled)" to each part of a dependency."""
+
+
+def depending_on(job: str) -> dict[str, str]:
+    """Our queued jobs that wait for `job`: number -> its whole dependency, such as "afterok:17,afterany:18". One call of squeue."""
+    out = _asked(["squeue", "--user", str(os.geteuid()), "--states=PENDING", "--noheader", "--format=%F|%E"])
+    found = {}
+    for line in out.splitlines():
+        number, _, said = line.partition("|")
+        dependency = STATE_OF_DEPENDENCY.sub("", said.strip())
+        if re.search(rf":{job}(_|\W|$)", dependency):
+            found[number.strip()] = dependency
+    return found
+
+
+def dependency_of(job: str) -> str:
+    """What a queued job waits for, "" for nothing. Raises `SlurmError` where it is queued no more."""
+    out = _asked(["squeue", f"--jobs={job}", "--states=PENDING", "--noheader", "--format=%E"]).strip()
+    if not out:
+        raise SlurmError(f"job {job} is not in the queue; expected it to wait for its array")
+    return "" if out == "(null)" else STATE_OF_DEPENDENCY.sub("", out)
+
+
+def set_dependency(job: str, dependency: str) -> None:
+    """Let a queued job wait for something else. Raises `SlurmError`."""
+    _asked(["scontrol", "update", f"JobId={job}", f"Dependency={dependency}"])
+
+
+def _asked(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(list(command), capture_output=True, text=True, timeout=SLURM_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmError(f"{' '.join(command)}: {error}") from error
+    if done.returncode:
+        raise SlurmError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

@@ -6,23 +6,27 @@ state/<stage>/<fp12>/
   claims/<unit>       somebody works on this unit (advisory)
   slices/<unit>/      committed pieces of a unit in progress
   done/<unit>.json    sentinels: this unit is committed
+  done.zip            the same of a complete stage of many units, folded into one file
   failed/             one file for each failed attempt; those in failed/forgiven/ no longer count (`retry`)
-  retired/            sentinels taken back, because their inputs were committed anew
+  retired/            sentinels taken back, because their inputs were committed anew, or by `redo`
+  tasks/              one record for each execution of a task: what it asked for and what it used
   logs/               output of tasks
-  _SUCCESS.json       the stage is complete: all sentinels folded into one file
+  units.json          outputs of all units of a complete stage, for those who read all of them
+  _SUCCESS.json       the stage is complete: sums over its units
 
 tmp/<stage>/<fp12>/   beside `state`: what attempts are writing; emptied when the stage is complete
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hpc.files import names_in, read_json_if_exists
+from hpc.fold import Archive, open_archive
 from hpc.plan import Plan, load_plan
 
 
@@ -72,16 +76,48 @@ class StageState:
     def logs(self) -> Path:
         return self.folder / "logs"
 
+    @property
+    def units_path(self) -> Path:
+        return self.folder / "units.json"
+
+    @property
+    def archive_path(self) -> Path:
+        return self.folder / "done.zip"
+
+    def archive(self) -> Archive | None:
+        return open_archive(self.archive_path)
+
+    def task_path(self, attempt: str) -> Path:
+        return self.folder / "tasks" / f"{attempt}.json"
+
+    def retired_path(self, unit: str, attempt: str) -> Path:
+        return self.folder / "retired" / f"{unit}@{attempt}.json"
+
     def sentinel(self, unit: str) -> dict[str, Any] | None:
+        """The sentinel of a committed unit, loose or folded; None where the unit is not committed."""
         found: dict[str, Any] | None = read_json_if_exists(self.done_path(unit))
-        return found
+        if found is not None:
+            return found
+        archive = self.archive()
+        folded = archive.read(unit) if archive else None
+        if folded is None or self.retired_path(unit, folded["attempt"]["id"]).exists():
+            return None
+        return folded
 
     def is_done(self, unit: str) -> bool:
-        return self.done_path(unit).exists()
+        if self.done_path(unit).exists():
+            return True
+        archive = self.archive()
+        return archive is not None and unit in archive.units and self.sentinel(unit) is not None
 
     def done_units(self) -> set[str]:
-        """Ids of committed units; one directory read."""
-        return {name.removesuffix(".json") for name in names_in(self.folder / "done")}
+        """Ids of committed units; one directory read, and one more where the stage is folded."""
+        loose = {name.removesuffix(".json") for name in names_in(self.folder / "done")}
+        archive = self.archive()
+        if archive is None:
+            return loose
+        retired = {name.rpartition("@")[0] for name in names_in(self.folder / "retired")} & (archive.units - loose)
+        return loose | (archive.units - retired) | {unit for unit in retired if self.sentinel(unit) is not None}
 
     def failures(self) -> dict[str, list[Path]]:
         """Failed attempts by unit; one directory read."""
@@ -90,6 +126,14 @@ class StageState:
             if name.endswith(".json"):
                 found.setdefault(name.partition("@")[0], []).append(self.folder / "failed" / name)
         return found
+
+    def last_failures(self, units: Set[str]) -> list[dict[str, Any]]:
+        """The failure recorded last for each of these units that has failed, forgiven ones included; two directory reads."""
+        found = self.failures()
+        for name in names_in(self.folder / "failed" / "forgiven"):
+            found.setdefault(name.partition("@")[0], []).append(self.folder / "failed" / "forgiven" / name)
+        records = (read_json_if_exists(latest(paths)) for unit, paths in sorted(found.items()) if unit in units)
+        return [record for record in records if record is not None]
 
     def success(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = read_json_if_exists(self.success_path)

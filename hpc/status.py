@@ -21,7 +21,7 @@ from hpc.claims import STALE_S
 from hpc.efficiency import Committed, Efficiency, efficiency
 from hpc.evidence import SENTINELS, Evidence, Held, folded_units, look_closely, plan_costs, read_tasks
 from hpc.files import names_in, read_json
-from hpc.pace import MIN_PAUSE_S, Left, Pace, UnitTimes, effective_costs, estimate, recent_speed, unit_times
+from hpc.pace import LONG_UNIT_S, MIN_PAUSE_S, Left, Pace, UnitTimes, effective_costs, estimate, recent_speed, unit_times
 from hpc.state import StageState
 from hpc.work import add_counts
 
@@ -220,8 +220,6 @@ def _starved(failures: Failures) -> dict[str, float]:
 def _add_pace(status: StageStatus, state: StageState, evidence: Evidence, failures: Failures) -> None:
     """Nothing is foretold for a stage that nobody works on."""
     live, running = evidence.live(), evidence.running()
-    unread = len(evidence.in_hand) - len(evidence.held)
-    status.workers = max(len(live) + (unread if live else 0), sum(int(task.record.get("procs") or 0) for task in running))
     quiet = time.time() - evidence.newest
     if (evidence.in_hand or running) and quiet > STALE_S:
         status.stalled_s = quiet
@@ -230,10 +228,19 @@ def _add_pace(status: StageStatus, state: StageState, evidence: Evidence, failur
     if times is not None:
         status.s_per_cost = times.s_per_cost
         status.stragglers = _stragglers(state, evidence, live, costs, times)
+    status.workers = _workers(evidence, live, times)
     if not status.workers or quiet > STALLED_S:
         return
     pace = _pace(status, evidence, live, costs, times, failures)
     status.rate, status.eta_s, status.eta_low_s, status.eta_high_s = pace.rate, pace.eta_s, pace.low_s, pace.high_s
+
+
+def _workers(evidence: Evidence, live: Sequence[Held], times: UnitTimes | None) -> int:
+    """Processes at work. Each has a claim nearly all of the time where units are long; else tasks know how many there are."""
+    claims = len(live) + (len(evidence.in_hand) - len(evidence.held) if live else 0)
+    if claims and times is not None and times.median_s >= LONG_UNIT_S:
+        return claims
+    return max(claims, sum(int(task.record.get("procs") or 0) for task in evidence.running()))
 
 
 def _unit_times(evidence: Evidence, costs: Mapping[str, float]) -> UnitTimes | None:

@@ -15,8 +15,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
+from hpc.commit import Kind
+from hpc.meter import TaskMeter
 from hpc.state import StageState
+from hpc.usage import oom_kills
 from hpc.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, blame_killed
 
 log = logging.getLogger("hpc.task")
@@ -66,7 +70,10 @@ def stop_when_orphaned(flag: StopFlag) -> Callable[[], bool]:
 
 @dataclass
 class Task:
-    """`command(w)` is the command line of worker `w`; `gpus` gives each worker its own device (empty: none)."""
+    """`command(w)` is the command line of worker `w`; `gpus` gives each worker its own device (empty: none).
+
+    `requested`: resources of the launch; `meter` keeps the record of what the task uses.
+    """
 
     state: StageState
     command: Callable[[int], Sequence[str]]
@@ -75,15 +82,19 @@ class Task:
     on_tick: Callable[[], None] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
     output: int | None = None
+    requested: Mapping[str, Any] = field(default_factory=dict)
+    meter: TaskMeter | None = None
 
     def run(self, stop: StopFlag) -> int:
         """Exit code: EXIT_DONE, EXIT_LEFT or EXIT_STOPPED, the worst of the workers'."""
+        self._oom_kills = oom_kills()
         running = {worker: self._start(worker) for worker in range(self.procs)}
         codes: list[int] = []
-        told = restarts = 0
+        told = False
+        restarts = 0
         while running:
             time.sleep(POLL_S)
-            self.on_tick()
+            self._tick(running)
             if stop and not told:
                 told = self._tell(running, stop)
             if stop.impatient:
@@ -96,17 +107,24 @@ class Task:
                 del running[worker]
                 if code >= 0:
                     codes.append(code)
-                    continue
-                if stop:  # whoever stopped the task has killed the worker too: no fault of its unit
+                elif stop:  # whoever stopped the task has killed the worker too: no fault of its unit
                     codes.append(EXIT_STOPPED)
-                    continue
-                self._blame(process, -code)
-                restarts += 1
-                if restarts <= MAX_RESTARTS:
+                elif self._blame(process, -code) == "out_of_memory" and running:
+                    codes.append(EXIT_LEFT)  # not started again: those that are left have its memory too
+                elif restarts < MAX_RESTARTS:
+                    restarts += 1
                     running[worker] = self._start(worker)
                 else:
                     codes.append(EXIT_LEFT)
-        return max(codes, default=EXIT_DONE)
+        code = max(codes, default=EXIT_DONE)
+        if self.meter is not None:
+            self.meter.end(code, stop.signal.name if stop.signal else None)
+        return code
+
+    def _tick(self, running: Mapping[int, subprocess.Popen[bytes]]) -> None:
+        self.on_tick()
+        if self.meter is not None:
+            self.meter.tick([process.pid for process in running.values()])
 
     def _start(self, worker: int) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **ONE_THREAD, **self.environment}
@@ -116,16 +134,22 @@ class Task:
             list(self.command(worker)), env=environment, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output
         )
 
-    def _tell(self, running: Mapping[int, subprocess.Popen[bytes]], stop: StopFlag) -> int:
+    def _tell(self, running: Mapping[int, subprocess.Popen[bytes]], stop: StopFlag) -> bool:
         log.warning("%s: %d workers commit their current slice and leave", stop.signal.name if stop.signal else "stop", len(running))
         for process in running.values():
             process.send_signal(signal.SIGTERM)
-        return 1
+        return True
 
-    def _blame(self, process: subprocess.Popen[bytes], number: int) -> None:
-        name = signal.Signals(number).name
-        units = blame_killed(self.state, socket.gethostname(), process.pid, f"worker killed by {name}")
+    def _blame(self, process: subprocess.Popen[bytes], number: int) -> Kind:
+        """Record a failure of the unit that a killed worker held; whether the kernel killed it for memory is asked of the cgroup."""
+        name, now = signal.Signals(number).name, oom_kills()
+        out_of_memory = number == signal.SIGKILL and now is not None and now > (self._oom_kills or 0)
+        self._oom_kills = now
+        kind: Kind = "out_of_memory" if out_of_memory else "killed"
+        cause = f"worker killed by {name}" + (": out of memory" if out_of_memory else "")
+        units = blame_killed(self.state, socket.gethostname(), process.pid, cause, kind, dict(self.requested))
         log.error("worker %d killed by %s while working on %s", process.pid, name, ", ".join(units) or "nothing")
+        return kind
 
 
 def visible_gpus(env: Mapping[str, str] = os.environ) -> list[str]:

@@ -7,19 +7,22 @@ It begins with its own share of the launch and then helps with whatever is uncla
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpc.attempt import Attempt, new_attempt
-from hpc.claims import Claim, Watch, read_claim, take_over, try_claim
-from hpc.commit import Work, record_failure, run_unit
-from hpc.files import names_in
+from hpc.board import Board
+from hpc.claims import HEARTBEAT_S, Claim, Heart, Watch, read_claim, take_over, try_claim
+from hpc.commit import Kind, UnitRun, record_failure
+from hpc.files import names_in, read_json_if_exists
 from hpc.inputs import NotReady
-from hpc.state import StageState
+from hpc.state import StageState, latest
+from hpc.work import Work
 
 log = logging.getLogger("hpc.worker")
 
@@ -30,112 +33,200 @@ EXIT_LEFT = 3
 """Units are parked, failing or not ready: the gate says which."""
 
 MAX_FAILURES = 3
-POLL_S = 2.0
+MAX_BACKOFF_S = 300.0
+"""The pause before a unit is tried again doubles each time, up to this."""
 FIRST_POLL_S = 0.05
-"""A worker that waits for others looks again after this long, then after twice as long, up to `POLL_S`: the last unit of a
-short stage must not cost seconds, that of a long one no storm of directory reads."""
+POLL_S = HEARTBEAT_S
+"""A worker that waits for others looks again after `FIRST_POLL_S`, then after twice as long, up to `POLL_S`: the last unit of a
+short stage must not cost seconds, that of a long one no storm of reads. Nothing can be seen to live before its next heartbeat."""
+
+WATCHED = 16
+"""Claims of others that an idle worker watches; with many workers each claim is watched by some."""
+
+OVERLAP_WAIT_S = 600.0
+"""How long a worker of an overlapping stage waits for units to become ready before it leaves the rest to the next round."""
 
 
 @dataclass
 class Report:
-    """What one worker did."""
+    """What one worker did. `left`: units that this launch cannot do, and why."""
 
     committed: int = 0
     lost: int = 0
     failed: int = 0
     not_ready: dict[str, str] = field(default_factory=dict)
     parked: set[str] = field(default_factory=set)
+    left: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
     @property
     def exit_code(self) -> int:
         if self.stopped:
             return EXIT_STOPPED
-        return EXIT_LEFT if self.parked or self.not_ready else EXIT_DONE
+        return EXIT_LEFT if self.parked or self.not_ready or self.left else EXIT_DONE
+
+
+@dataclass
+class Pass:
+    """One round over what is left. `wait_s`: after how long another round can find something new; None: nothing can."""
+
+    left: list[str] = field(default_factory=list)
+    progress: bool = False
+    wait_s: float | None = None
+
+    def wait(self, seconds: float) -> None:
+        self.wait_s = seconds if self.wait_s is None else min(self.wait_s, seconds)
 
 
 @dataclass
 class Worker:
-    """`units` in the order of trying; `stop` turns true when the worker must leave (signal, time limit)."""
+    """`units` in the order of trying; `stop` turns true when the worker must leave (signal, time limit).
+
+    `requested`: resources of the launch (`mem_gb` per process, `max_failures`, `retry_backoff_s`); `local`: node-local scratch;
+    `heart`: how often claims beat.
+    """
 
     state: StageState
     work: Work
     units: Sequence[str]
     stop: Callable[[], bool]
     requested: dict[str, Any] = field(default_factory=dict)
-    max_failures: int = MAX_FAILURES
+    max_failures: int = 0
     poll_s: float = POLL_S
+    overlap: bool = False
+    local: Path | None = None
+    heart: Heart = field(default_factory=Heart)
 
     def __post_init__(self) -> None:
         self.report = Report()
         self.watch = Watch()
+        self.board = Board(self.state, self.overlap)
         self.loaded = False
         # our own failures are counted here too: on a full disk they cannot be recorded
         self.tries: Counter[str] = Counter()
+        self.not_before: dict[str, float] = {}
+        self.idle_since = time.monotonic()
         # one identity for the process: claims of a killed process can be told by its pid
         self.me = new_attempt()
+        self.max_failures = self.max_failures or int(self.requested.get("max_failures", MAX_FAILURES))
 
     def run(self) -> Report:
         """Pass over what is left until it is done, parked, not ready, or in the hands of others."""
         left, pause = list(self.units), FIRST_POLL_S
-        while left and not self.report.stopped:
-            left, waiting, progress = self._pass(left)
-            if progress:
-                pause = FIRST_POLL_S
-            elif waiting:
-                time.sleep(min(pause, self.poll_s))
-                pause *= 2
-            else:
-                break
+        try:
+            while left and not self.report.stopped:
+                turn = self._pass(left)
+                left = turn.left
+                if turn.progress:
+                    pause, self.idle_since = FIRST_POLL_S, time.monotonic()
+                elif turn.wait_s is not None:
+                    self._sleep(min(max(pause, turn.wait_s), max(self.poll_s, turn.wait_s)))
+                    pause = min(2 * pause, self.poll_s)
+                else:
+                    break
+        finally:
+            self.heart.stop()
         return self.report
 
-    def _pass(self, units: Sequence[str]) -> tuple[list[str], bool, bool]:
-        """Try every unit once. Returns what is left, whether a claim may still turn out dead, and whether anything moved."""
-        done, failures = self.state.done_units(), self.state.failures()
-        left: list[str] = []
-        waiting = progress = False
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.stop() and (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, 0.2))
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    def _pass(self, units: Sequence[str]) -> Pass:
+        """Try every unit once that nobody has."""
+        self.board.look()
+        turn, held = Pass(), []
         for unit in units:
             if self.stop():
                 self.report.stopped = True
                 break
-            if unit in done or self.state.is_done(unit):
+            self.board.look_if_due()
+            if unit in self.board.done or self._is_hopeless(unit):
                 continue
-            if self._is_parked(unit, failures):
-                continue
-            try:
-                claim, verdict = self._claim(unit)
-            except OSError as error:
-                self._fail(unit, new_attempt(), error)
-                left.append(unit)
-                progress = True
-                continue
-            if claim is None:
-                left.append(unit)
-                waiting = waiting or verdict == "unknown"
-                continue
-            with claim:
-                # again: others may have failed on it since this pass began, hours ago
-                again = not self._is_parked(unit, self.state.failures()) and self._try(unit)
-            progress = True
-            if again:
-                left.append(unit)
-        return left, waiting, progress
+            if unit in self.board.claimed:
+                held.append(unit)
+            elif not self._must_wait(unit, turn):
+                self._turn_to(unit, turn)
+        if not turn.progress and not self.report.stopped:
+            self._look_at_holders(held, turn)
+        turn.left += held
+        return turn
 
-    def _is_parked(self, unit: str, failures: Mapping[str, Sequence[Path]]) -> bool:
-        if max(len(failures.get(unit, ())), self.tries[unit]) < self.max_failures:
+    def _turn_to(self, unit: str, turn: Pass) -> None:
+        """Claim a unit that seems free, and run it."""
+        if self.state.is_done(unit):
+            return
+        try:
+            claim = try_claim(self.state.claim_path(unit), self.me, self.heart)
+        except OSError as error:
+            self._fail(unit, new_attempt(), error)
+            turn.left.append(unit)
+            turn.progress = True
+            return
+        if claim is None:
+            turn.left.append(unit)
+            turn.wait(0)
+            return
+        self._run_claimed(unit, claim, turn)
+
+    def _run_claimed(self, unit: str, claim: Claim, turn: Pass) -> None:
+        with claim:
+            again = self._try(unit)
+        turn.progress = True
+        if again:
+            turn.left.append(unit)
+
+    def _look_at_holders(self, held: Sequence[str], turn: Pass) -> None:
+        """Nothing is free: take over from the dead, wait where one cannot tell, leave where all live."""
+        for unit in held if len(held) <= WATCHED else random.sample(held, WATCHED):
+            path = self.state.claim_path(unit)
+            verdict = self.watch.judge(path, self.me)
+            if verdict == "dead" and not self.state.is_done(unit):
+                log.info("%s %s: its worker is gone, taking over", self.state.stage, unit)
+                try:
+                    claim = take_over(path, self.me, self.heart)
+                except OSError as error:
+                    self._fail(unit, new_attempt(), error)
+                    continue
+                self._run_claimed(unit, claim, turn)
+                return
+            if verdict != "alive":
+                turn.wait(0)
+
+    def _must_wait(self, unit: str, turn: Pass) -> bool:
+        """Not yet: its last failure was a moment ago, or what it reads is still being made."""
+        pause = self.not_before.get(unit, 0.0) - time.monotonic()
+        if pause > 0:
+            turn.wait(pause)
+        elif self.overlap and not self.board.is_ready(self.state.plan.by_id[unit]):
+            if time.monotonic() - self.idle_since > OVERLAP_WAIT_S:
+                self.report.not_ready[unit] = "what it reads was not committed in time"
+                return True
+            turn.wait(self.poll_s)
+        else:
             return False
-        self.report.parked.add(unit)
+        turn.left.append(unit)
         return True
 
-    def _claim(self, unit: str) -> tuple[Claim | None, str]:
-        path = self.state.claim_path(unit)
-        if (claim := try_claim(path, self.me)) is not None:
-            return claim, "ours"
-        verdict = self.watch.judge(path, self.me)
-        if verdict == "dead":
-            log.info("%s %s: its worker is gone, taking over", self.state.stage, unit)
-            return take_over(path, self.me), "ours"
-        return None, verdict
+    def _is_hopeless(self, unit: str) -> bool:
+        """Failed too often, or out of memory with as much as we have."""
+        failures = self.board.failures.get(unit, ())
+        if max(len(failures), self.tries[unit]) >= self.max_failures:
+            self.report.parked.add(unit)
+            return True
+        if not failures:
+            return False
+        last = read_json_if_exists(latest(failures)) or {}
+        had, have = (float((asked or {}).get("mem_gb") or 0) for asked in (last.get("requested"), self.requested))
+        if last.get("kind") == "out_of_memory" and 0 < have <= had:
+            self.report.left[unit] = f"ran out of memory with {had:g} GB a process, and this launch has {have:g}"
+            return True
+        return False
+
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def _try(self, unit_id: str) -> bool:
         """Run one claimed unit; True when it should be tried again."""
@@ -147,7 +238,8 @@ class Worker:
             if not self.loaded:
                 self.work.load()
                 self.loaded = True
-            outcome = run_unit(self.state, self.work, self.state.plan.by_id[unit_id], attempt, self.stop, self.requested)
+            unit = self.state.plan.by_id[unit_id]
+            outcome = UnitRun(self.state, self.work, unit, attempt, self.stop, self.requested, self.local).run()
         except NotReady as error:
             log.warning("%s", error)
             self.report.not_ready[unit_id] = str(error)
@@ -163,18 +255,21 @@ class Worker:
 
     def _fail(self, unit: str, attempt: Attempt, error: Exception) -> None:
         log.error("%s %s failed", self.state.stage, unit, exc_info=error)
-        record_failure(self.state, unit, attempt, f"{type(error).__name__}: {error}", error)
+        kind: Kind = "out_of_memory" if isinstance(error, MemoryError) else "error"
+        record_failure(self.state, unit, attempt, f"{type(error).__name__}: {error}", error, kind, self.requested)
         self.tries[unit] += 1
         self.report.failed += 1
+        first = float(self.requested.get("retry_backoff_s", 0.0))
+        self.not_before[unit] = time.monotonic() + min(first * 2 ** (self.tries[unit] - 1), MAX_BACKOFF_S)
 
 
-def blame_killed(state: StageState, host: str, pid: int, cause: str) -> list[str]:
+def blame_killed(state: StageState, host: str, pid: int, cause: str, kind: Kind, requested: dict[str, Any]) -> list[str]:
     """Record a failure for every unit that a killed worker process held; returns the units and frees their claims."""
     held = []
     for unit in sorted(names_in(state.folder / "claims")):
         holder = read_claim(state.claim_path(unit)) or {}
         if holder.get("host") == host and holder.get("pid") == pid:
-            record_failure(state, unit, new_attempt(), cause)
+            record_failure(state, unit, new_attempt(), cause, kind=kind, requested=requested)
             state.claim_path(unit).unlink(missing_ok=True)
             held.append(unit)
     return held

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ccpipe.stage import SlicedStage, Stage, Unit
-from hpc.commit import Counts
-from hpc.inputs import Files
 from hpc.plan import PlannedUnit
+from hpc.work import Counts, Files
 from jobs.loading import import_stage
 
 
 class StageWork:
-    """A ccpipe stage, built from what a launch says of it."""
+    """A ccpipe stage, built from what a launch says of it (`hpc.work.make_work`)."""
 
-    def __init__(self, work: Mapping[str, Any]) -> None:
-        stage_class = import_stage(work["use"], Path(work["base_dir"]))
-        config = stage_class.Config.model_validate(work["config"], context={"base_dir": work["base_dir"]})
-        self.stage: Stage = stage_class(work["stage"], config)
+    def __init__(self, stage: str, use: str, config: Mapping[str, Any], base_dir: str) -> None:
+        stage_class = import_stage(use, Path(base_dir))
+        self.stage: Stage = stage_class(stage, stage_class.Config.model_validate(config, context={"base_dir": base_dir}))
         self.sliced = isinstance(self.stage, SlicedStage)
 
     def load(self) -> None:

@@ -41,6 +41,7 @@ class RunSection(BaseModel):
     inputs: list[str] = Field(min_length=1, description="WARC files: paths, globs, or @file with one path per line")
     shard_bytes: ByteSize = Field(ByteSize(8 << 30), ge=1, description="input bytes of one shard, such as '8 GiB'")
     site: str | None = Field(None, description="site profile TOML")
+    overlap: bool = Field(False, description="a shard's stage may start when the shards that it reads are committed, gates or not")
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from hpc.errors import UsageError
+from hpc.permissions import PermissionsError
 from hpc.sbatch import SbatchError
 from hpc.site import SiteError
+from hpc.work import NoWork
 from jobs.config import ConfigError, RunConfig
 from jobs.flow import NoSuchStage
 
 
-class UsageError(Exception):
-    """Something was asked for that cannot be done. The message: what was seen, what was expected, what to type next."""
+ASKED_WRONG = (UsageError, ConfigError, NoSuchStage, SbatchError, SiteError, PermissionsError, NoWork)
 
-
-ASKED_WRONG = (UsageError, ConfigError, NoSuchStage, SbatchError, SiteError)
+__all__ = ["UsageError", "blame_run_dir", "tell"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 HINTS = {

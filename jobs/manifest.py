@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpc.manifest import ManifestError, freeze, refreeze
 from jobs.config import ConfigError, load_config
-from jobs.show import size
+from hpc.words import size
 
 
 def main() -> int:

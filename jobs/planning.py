@@ -1,15 +1,15 @@
-"""Planning: a flow and a manifest become plans, one for each stage, with what is pending and how it is packed.
+"""Planning: a flow and a manifest become plans, one for each stage. Here it is said what each stage is; hpc/planner.py does the rest.
 
-The fingerprint of a stage is made of its class and version, its config as far as that changes results, the digests of
-its model files, and the fingerprints of the stages it reads: so a whole chain is planned before its first stage has run.
+The identity of a stage is made of its class and version, its config as far as that changes results, and the digests of its
+model files; what it reads is added by hpc.
 """
 
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,86 +18,65 @@ from pydantic import BaseModel
 
 from ccpipe.stage import Stage
 from hpc.files import file_digest, read_json_if_exists, replace_json, replace_text, tree_digest
-from hpc.manifest import InputFile, Manifest, ManifestError, expand_inputs, freeze
-from hpc.pending import Pending, pending_units
-from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
-from hpc.site import Resources
-from hpc.sizing import Packing, pack
-from hpc.state import StageState
+from hpc.manifest import InputFile, Manifest, ManifestError, expand_inputs, freeze, refreeze
+from hpc.permissions import check_private
+from hpc.plan import PlannedUnit
+from hpc.planner import Flow, Pipeline, Source, StagePlan, StageSpec, plan_pipeline
 from jobs.config import ConfigError, RunConfig
 from jobs.flow import PARTITIONS, FlowStage, build_flow, model_files
 
 GB = 1e9
 
+FACTORY = "jobs.binding:StageWork"
+"""What workers build from a launch."""
 
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage ready to launch: its state folder, the units that must run and why, and how they would be packed."""
-
-    stage: FlowStage
-    state: StageState
-    plan: Plan
-    pending: Pending
-    packing: Packing
-
-    @property
-    def name(self) -> str:
-        return self.stage.name
-
-    @property
-    def resources(self) -> Resources:
-        return self.stage.resources
-
-    @cached_property
-    def units(self) -> list[str]:
-        """Pending units in the order of work."""
-        return [unit for unit in self.plan.largest_first if unit in self.pending]
-
-    def work(self, base_dir: Path) -> dict[str, Any]:
-        """What a worker needs to build the stage again."""
-        config = self.stage.config.model_dump(mode="json")
-        return {"stage": self.name, "use": self.stage.use, "config": config, "base_dir": str(base_dir)}
+__all__ = ["FlowPlan", "StagePlan", "find", "plan_flow"]
 
 
 @dataclass(frozen=True)
-class FlowPlan:
-    """All stages of a run, in the order of work. `notice` is something the user should know."""
+class FlowPlan(Flow):
+    """All stages of a run, in the order of work, and what they were planned from. `notice` is something the user should know."""
 
     config: RunConfig
     manifest: Manifest
-    stages: tuple[StagePlan, ...]
+    described: dict[str, FlowStage]
     notice: str | None
 
-    @property
-    def run(self) -> Path:
-        return self.config.run_dir
+    def explain(self, stage: str) -> list[str]:
+        """What the stage itself has to say in a dry run."""
+        return self.described[stage].stage.explain()
 
 
-def plan_flow(config: RunConfig) -> FlowPlan:
-    """Plan every stage; writes the run directory's manifest, configs and plans, nothing else. Raises `ConfigError`."""
+def plan_flow(config: RunConfig, take_inputs: bool = False) -> FlowPlan:
+    """Plan every stage; writes the run directory's manifest, configs and plans, nothing else. Raises `ConfigError`.
+
+    `take_inputs`: the frozen manifest takes in the inputs as they are now.
+    """
     flow = _flow(config)
     run = config.run_dir
-    try:
-        manifest, notice = freeze(run, config.run.inputs, config.folder, int(config.run.shard_bytes))
-    except ManifestError as error:
-        raise ConfigError(config.path, [f"[run] inputs: {error}"]) from None
+    check_private(run, config.site.shared_state)
+    manifest, notice = _manifest(config, take_inputs)
     digests = ModelDigests(run / "state" / "model-digests.json")
-    fingerprints: dict[str, str] = {}
-    pending: dict[str, set[str]] = {}
-    planned = []
-    for stage in flow:
-        plan = _plan_stage(stage, manifest, fingerprints, digests)
-        fingerprints[stage.name] = plan.fingerprint
-        state = StageState(run, stage.name, plan.fingerprint[:FP_CHARS])
-        save_plan(state.plan_path, plan)
-        todo = pending_units(state, pending)
-        pending[stage.name] = set(todo)
-        costs = [plan.by_id[unit].cost for unit in todo]
-        planned.append(StagePlan(stage, state, plan, todo, pack(costs, stage.resources, config.site)))
+    specs = [_spec(stage, manifest, digests, config) for stage in flow]
     digests.save()
-    whole = FlowPlan(config, manifest, tuple(planned), notice)
+    command = f"ccpipe {{verb}} --config {shlex.quote(str(config.path))}"
+    notes = {"config": str(config.path), "shards": manifest.n_shards}
+    planned = plan_pipeline(Pipeline(config.run.name, run, specs, config.site, command, notes))
+    described = {stage.name: stage for stage in flow}
+    whole = FlowPlan(planned.name, planned.run, planned.site, planned.stages, planned.command, config, manifest, described, notice)
     _save_configs(whole)
     return whole
+
+
+def _manifest(config: RunConfig, take_inputs: bool) -> tuple[Manifest, str | None]:
+    run, shard_bytes = config.run_dir, int(config.run.shard_bytes)
+    try:
+        if take_inputs and (run / "manifest.jsonl").exists():
+            manifest, changes = refreeze(run, config.run.inputs, config.folder, shard_bytes)
+            return manifest, f"inputs taken in: {changes.text()}"
+        return freeze(run, config.run.inputs, config.folder, shard_bytes)
+    except ManifestError as error:
+        raise ConfigError(config.path, [f"[run] inputs: {error}"]) from None
 
 
 def _flow(config: RunConfig) -> list[FlowStage]:
@@ -114,21 +93,27 @@ def _flow(config: RunConfig) -> list[FlowStage]:
     raise ConfigError(config.path, problems)
 
 
-def _plan_stage(stage: FlowStage, manifest: Manifest, fingerprints: dict[str, str], digests: ModelDigests) -> Plan:
-    inputs = tuple(InputFrom(s.dataset, s.stage, fingerprints[s.stage], s.of) for s in stage.sources)
-    upstream = {s.dataset: fingerprints[s.stage] for s in stage.sources} or {"manifest": manifest.fingerprint}
+def _spec(stage: FlowStage, manifest: Manifest, digests: ModelDigests, config: RunConfig) -> StageSpec:
+    """A stage in the words of hpc."""
     identity = {
-        "stage": stage.name,
         "use": stage.use,
         "version": stage.stage.version,
         "code": own_code(type(stage.stage)),
         "config": affecting_config(stage.config, stage.stage.ignores),
         "models": {key: digests.digest(Path(path)) for key, path in model_files(stage.config).items()},
-        "inputs": upstream,
     }
-    fp = fingerprint(identity)
-    outputs = {dataset: template.replace("{fp}", fp[:FP_CHARS]) for dataset, template in stage.writes.items()}
-    return Plan(stage.name, fp, identity, _units(stage, manifest), inputs, outputs)
+    base_dir = str(config.folder)
+    args = {"stage": stage.name, "use": stage.use, "config": stage.config.model_dump(mode="json"), "base_dir": base_dir}
+    return StageSpec(
+        stage.name,
+        identity,
+        _units(stage, manifest),
+        stage.writes,
+        {"factory": FACTORY, "args": args, "path": base_dir},
+        tuple(Source(source.dataset, source.stage, source.of) for source in stage.sources),
+        stage.resources,
+        config.run.overlap,
+    )
 
 
 def own_code(stage_class: type[Stage]) -> str | None:
@@ -182,9 +167,10 @@ def _units(stage: FlowStage, manifest: Manifest) -> tuple[PlannedUnit, ...]:
 
 
 def _detail(stage: FlowStage, shards: list[list[InputFile]], shard: int) -> dict[str, Any]:
+    """What the stage is told of one shard; part of the unit's key, so nothing that other shards change belongs here."""
     if not stage.row.reads:
-        return {"warcs": [{"path": file.path, "bytes": file.bytes} for file in shards[shard]]}
-    return {"n_shards": len(shards)}
+        return {"warcs": [{"path": file.path, "bytes": file.bytes, "version": file.version} for file in shards[shard]]}
+    return {"n_shards": len(shards)} if "all" in stage.row.reads.values() else {}
 
 
 def shard_id(shard: int) -> str:
@@ -216,26 +202,14 @@ class ModelDigests:
 
 
 def _save_configs(flow: FlowPlan) -> None:
-    """run.toml as given, run.resolved.toml with every default, flow.json for workers and status."""
-    partitions = {s.name: s.stage.config.partitions for s in flow.stages if "partitions" in type(s.stage.config).model_fields}
+    """run.toml as given, run.resolved.toml with every default."""
+    partitions = {
+        name: stage.config.partitions for name, stage in flow.described.items() if "partitions" in type(stage.config).model_fields
+    }
     if read_json_if_exists(flow.run / PARTITIONS) != partitions:
         replace_json(flow.run / PARTITIONS, partitions)
     _replace_if_changed(flow.run / "run.toml", flow.config.text)
     _replace_if_changed(flow.run / "run.resolved.toml", tomli_w.dumps(resolved(flow)))
-    stages = [
-        {
-            "stage": item.name,
-            "fp12": item.state.fp12,
-            "units": len(item.plan.units),
-            "upstream": list(item.stage.upstream),
-            "resources": item.resources.model_dump(),
-            "work": item.work(flow.config.folder),
-        }
-        for item in flow.stages
-    ]
-    value = {"run": flow.config.run.name, "config": str(flow.config.path), "shards": flow.manifest.n_shards, "stages": stages}
-    if read_json_if_exists(flow.run / "flow.json") != value:
-        replace_json(flow.run / "flow.json", value)
 
 
 def resolved(flow: FlowPlan) -> dict[str, Any]:
@@ -250,7 +224,7 @@ def resolved(flow: FlowPlan) -> dict[str, Any]:
     return {
         "run": clean({**config.run.model_dump(mode="json"), "shards": flow.manifest.n_shards}),
         "site": clean(config.site.model_dump(mode="json")),
-        "stage": {s.name: clean({"use": s.stage.use, **s.stage.config.model_dump(mode="json")}) for s in flow.stages},
+        "stage": {name: clean({"use": stage.use, **stage.config.model_dump(mode="json")}) for name, stage in flow.described.items()},
         "resources": {s.name: clean(s.resources.model_dump(mode="json")) for s in flow.stages},
     }
 

@@ -1,135 +1,90 @@
-"""What each verb of the command line does: from parsed arguments to an exit code. Parsing them: cli.py."""
+"""What each verb of the command line does: from parsed arguments to an exit code. The verbs of any flow: hpc/verbs.py."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
-
-from hpc.gate import run_gate
-from hpc.state import StageState
-from hpc.status import run_status
-from hpc.task import StopFlag
+from hpc import verbs
+from hpc.entry import read_flow
+from hpc.show_plan import print_plan
+from hpc.verbs import CONSOLE
 from jobs.config import load_config, load_run_dir
 from jobs.errors import UsageError, blame_run_dir
-from jobs.flow import choose, chosen_names
-from jobs.launching import forgive, scripts, send
-from jobs.planning import FlowPlan, StagePlan, find, plan_flow
-from jobs.show import plan_reason, plan_table, show_status
-from jobs.work import stage_entry
+from jobs.flow import chosen_names
+from jobs.planning import FlowPlan, StagePlan, plan_flow
 
-CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
-WATCH_S = 5.0
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
     config = load_config(args.config)
     try:
-        flow = plan_flow(config)
+        flow = plan_flow(config, getattr(args, "take_inputs", False))
     except (OSError, ValueError) as error:
         raise blame_run_dir(error, config) from error
     if flow.notice:
-        CONSOLE.print(f"note: {flow.notice}", style="yellow")
-    names = {stage.name for stage in choose([item.stage for item in flow.stages], args.stage)}
+        CONSOLE.print(f"note: {flow.notice}", style="yellow", soft_wrap=True)
+    names = set(chosen_names([stage.name for stage in flow.stages], args.stage))
     return flow, [stage for stage in flow.stages if stage.name in names]
 
 
 def do_plan(args: argparse.Namespace) -> int:
     flow, stages = _planned(args)
-    CONSOLE.print(plan_table(flow, stages))
-    for stage in stages:
-        CONSOLE.print(f"{stage.name}: {plan_reason(stage)}", highlight=False, soft_wrap=True)
-        for line in stage.stage.stage.explain():
-            CONSOLE.print(f"    {line}", highlight=False, soft_wrap=True)
+    title = f"{flow.run}: {len(flow.manifest.files)} files in {flow.manifest.n_shards} shards, site {flow.site.name}"
+    print_plan(CONSOLE, flow, stages, {stage.name: flow.explain(stage.name) for stage in stages}, title)
     return 0
 
 
 def do_local(args: argparse.Namespace) -> int:
-    from jobs.local import LocalRun
-
-    flow, stages = _planned(args)
-    complete = LocalRun(flow, args.procs, args.in_process, CONSOLE).run(stages, StopFlag().install())
-    return 0 if complete else 1
+    return verbs.do_local(*_planned(args), args.procs, args.in_process)
 
 
 def do_submit(args: argparse.Namespace) -> int:
-    flow, stages = _planned(args)
-    return _submit(flow, stages)
+    return verbs.do_submit(*_planned(args))
 
 
-def _submit(flow: FlowPlan, stages: list[StagePlan]) -> int:
-    from hpc.slurm import SlurmError
-
-    inside = {stage.name for stage in stages}
-    missing = {up for s in stages if s.pending for up in s.stage.upstream if up not in inside and find(flow.stages, up).pending}
-    if missing:
-        print(
-            f"not complete yet: {', '.join(sorted(missing))}. Run them first, or submit the whole flow with `ccpipe submit`",
-            file=sys.stderr,
-        )
-        return 1
-    try:
-        sent = 0
-        for item in send(flow, stages):
-            sent += 1
-            arrays = ", ".join(item.jobs)
-            CONSOLE.print(f"{item.stage:<20} array {arrays}: {item.tasks} tasks for {item.units} units; gate {item.gate}", highlight=False)
-    except SlurmError as error:
-        print(error, file=sys.stderr)
-        return 1
-    CONSOLE.print("nothing to submit: everything is committed" if not sent else "watch it with: ccpipe status --watch")
-    return 0
+def do_scale(args: argparse.Namespace) -> int:
+    return verbs.do_scale(*_planned(args), args.more)
 
 
 def do_sbatch(args: argparse.Namespace) -> int:
-    flow, stages = _planned(args)
-    if not any(stage.pending for stage in stages):
-        print("# nothing to do: everything is committed")
-    for name, text in scripts(flow, stages):
-        if args.to:
-            args.to.mkdir(parents=True, exist_ok=True)
-            (args.to / name).write_text(text)
-            print(args.to / name)
-        else:
-            print(f"# --- {name}\n{text}")
-    return 0
+    return verbs.do_sbatch(*_planned(args), args.to)
 
 
 def do_retry(args: argparse.Namespace) -> int:
     flow, stages = _planned(args)
-    print(f"{forgive(stages)} units that failed before may be tried again")
-    if args.local:
-        args.procs, args.in_process = None, False
-        return do_local(args)
-    return _submit(flow, stages)
+    verbs.do_forgive(stages)
+    return verbs.do_local(flow, stages) if args.local else verbs.do_submit(flow, stages)
+
+
+def do_redo(args: argparse.Namespace) -> int:
+    return verbs.do_redo(*_planned(args), args.units)
 
 
 def do_status(args: argparse.Namespace) -> int:
     run = load_run_dir(args.config)
-    try:
-        while True:
-            every = run_status(run)
-            names = chosen_names([s.stage for s in every], args.stage)
-            stages = [s for s in every if s.stage in names]
-            if args.json:
-                print(json.dumps({"run": str(run), "stages": [s.to_dict() for s in stages]}))
-                return 0
-            if args.watch:
-                CONSOLE.clear()
-            show_status(CONSOLE, run, stages)
-            if not args.watch or all(s.complete for s in stages):
-                return 0
-            time.sleep(WATCH_S)
-    except FileNotFoundError:
-        print(f"{run} is not a run directory yet; start with `ccpipe plan` or `ccpipe local`", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    if (run / "flow.json").is_file():
+        chosen_names([entry["stage"] for entry in read_flow(run)["stages"]], args.stage)
+    return verbs.do_status(run, args)
+
+
+def do_gc(args: argparse.Namespace) -> int:
+    return verbs.do_gc(load_run_dir(args.config), args.yes)
+
+
+def do_estimate(args: argparse.Namespace) -> int:
+    from jobs.estimate import run_estimate
+
+    return run_estimate(CONSOLE, args.config, args.probe, [int(n) for n in args.nodes.split(",")], args.procs, args.json)
+
+
+def do_diff(args: argparse.Namespace) -> int:
+    from jobs.diff import run_diff
+
+    return run_diff(CONSOLE, load_run_dir(args.config), args.stage, args.old, args.new, args.examples, args.json)
 
 
 def do_inspect(args: argparse.Namespace) -> int:
@@ -151,14 +106,19 @@ def do_doctor(args: argparse.Namespace) -> int:
 
 def do_init(args: argparse.Namespace) -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
-    for template in ("run.toml", "site.toml"):
-        target = args.folder / template
+    for template, name in (("run.toml", "run.toml"), (f"site-{args.site}.toml", "site.toml")):
+        target = args.folder / name
         if target.exists():
             print(f"{target} exists; left as it is")
             continue
-        target.write_text((Path(__file__).parent / "templates" / template).read_text())
+        target.write_text((TEMPLATES / template).read_text())
         print(f"wrote {target}")
     return 0
+
+
+def site_templates() -> list[str]:
+    """Names of the site profiles that `init` can write."""
+    return sorted(path.stem.removeprefix("site-") for path in TEMPLATES.glob("site-*.toml"))
 
 
 def do_demo(args: argparse.Namespace) -> int:
@@ -169,18 +129,6 @@ def do_demo(args: argparse.Namespace) -> int:
         return run_demo(CONSOLE, args.out, args.models)
     except FetchError as error:
         raise UsageError(str(error)) from error
-
-
-def do_gate(args: argparse.Namespace) -> int:
-    run = args.run.absolute()
-    state = StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"])
-    if not state.plan_path.exists():
-        raise UsageError(
-            f"no plan {state.plan_path}; expected a stage and the fingerprint of one of its plans, as `ccpipe plan` shows them"
-        )
-    report = run_gate(state)
-    print(report.text())
-    return 0 if report.complete else 1
 
 
 def do_build_blocklist(args: argparse.Namespace) -> int:

@@ -15,9 +15,10 @@ from hpc.status import run_status
 from hpc.task import StopFlag
 from jobs.config import load_config
 from jobs.demo.prepare import prepare
-from jobs.local import LocalRun
+from hpc.local import LocalRun
 from jobs.planning import FlowPlan, find, plan_flow
-from jobs.show import size, summary_table
+from hpc.words import size
+from jobs.show import summary_table
 
 
 def run_demo(console: Console, out: Path, models: Path) -> int:

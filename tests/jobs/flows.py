@@ -22,7 +22,7 @@ from jobs.binding import StageWork
 from jobs.config import load_config
 from jobs.demo.prepare import fill_template
 from jobs.launching import make_launch
-from jobs.local import LocalRun
+from hpc.local import LocalRun
 from jobs.planning import FlowPlan, StagePlan, plan_flow
 
 TRANSFORMERS = re.compile(r"\[stage\.classify\.(edu|hq)\]\n(?:.+\n)*\n")

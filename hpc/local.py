@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hpc.entry import LOG_LINE_S, run_in_process, worker_command
 from hpc.gate import GateReport, run_gate
-from hpc.launch import Launch, launch_name, save_launch, timestamp
-from hpc.pending import pending_units, retire, still_pending
+from hpc.launch import Launch, launch_name
+from hpc.launching import make_launch, prepare
+from hpc.meter import start_meter
+from hpc.pending import NOT_COMMITTED, pending_units
+from hpc.planner import Flow, StagePlan
+from hpc.reuse import reusable_units
 from hpc.task import StopFlag, Task, visible_gpus
-from jobs.planning import FlowPlan, StagePlan, find
-from jobs.work import LOG_LINE_S, run_in_process, worker_command
 
 
 @dataclass
 class LocalRun:
     """`procs`: worker processes, None for the cores of this machine within the stage's cpus."""
 
-    flow: FlowPlan
+    flow: Flow
     procs: int | None
     in_process: bool
     console: Console
@@ -37,31 +40,32 @@ class LocalRun:
                 return False
             if not report.complete:
                 self.console.print(report.text(), style="red", highlight=False)
-                self.console.print(f"to try again: ccpipe retry --config {self.flow.config.path} --stage {stage.name}")
+                self.console.print(f"to try again: {self.flow.typed('retry', stage.name)}", soft_wrap=True, highlight=False)
                 return False
         return True
 
     def _stage(self, stage: StagePlan, stop: StopFlag) -> GateReport:
         todo = pending_units(stage.state, {})
-        total = len(stage.plan.units)
+        total, limit = len(stage.plan.units), stage.resources.max_failures
         if not todo:
             self.console.print(f"[dim]{stage.name:<20} complete, {total} of {total} units committed; nothing to do[/dim]")
-            return run_gate(stage.state)
-        self.console.print(f"{stage.name:<20} {len(todo)} of {total} units to do ({next(iter(todo.values()))})", highlight=False)
-        if (waits := self._waits(stage)) is not None:
+            return run_gate(stage.state, limit)
+        reusable = reusable_units(stage.state, todo)
+        now = StagePlan(stage.spec, stage.state, stage.plan, todo, stage.packing, reusable)
+        if len(reusable) < len(todo) and (waits := self._waits(stage)) is not None:
             return GateReport(stage.name, total, dict.fromkeys(todo, waits))
-        retire(stage.state, still_pending(stage.state, todo))
-        launch = self._launch(stage, [unit for unit in stage.plan.largest_first if unit in todo])
-        if self.in_process:
-            run_in_process(stage.state, launch, stop)
-        else:
-            self._processes(stage, launch, stop)
-        return run_gate(stage.state)
+        units, adopted = prepare(now)
+        taken = f", {adopted} of them taken over from an older version" if adopted else ""
+        why = next((reason for reason in todo.values() if reason != NOT_COMMITTED), NOT_COMMITTED)
+        self.console.print(f"{stage.name:<20} {len(todo)} of {total} units to do ({why}){taken}", highlight=False)
+        if units:
+            self._launch(now, units, stop)
+        return run_gate(stage.state, limit)
 
     def _waits(self, stage: StagePlan) -> str | None:
         """What must be run before the stage, or None. Folds stages before it that were killed just before their end."""
-        for name in stage.stage.upstream:
-            before = find(self.flow.stages, name)
+        for name in stage.upstream:
+            before = self.flow.find(name)
             left = len(before.plan.units) - len(before.state.done_units() & before.plan.by_id.keys())
             if left:
                 return f"it reads {name}, of which {left} units are not committed; run that first: --stage {name}"
@@ -69,16 +73,18 @@ class LocalRun:
                 run_gate(before.state)
         return None
 
-    def _launch(self, stage: StagePlan, units: list[str]) -> Launch:
+    def _launch(self, stage: StagePlan, units: list[str], stop: StopFlag) -> None:
+        launch = make_launch(self.flow, stage, launch_name("local"), units, tasks=1)
+        if self.in_process:
+            run_in_process(stage.state, launch, stop)
+            return
         wanted = self.procs or min(stage.resources.procs, os.cpu_count() or 1)
-        procs = max(1, min(wanted, len(units)))
-        name, work = launch_name("local"), stage.work(self.flow.config.folder)
-        return save_launch(stage.state, Launch(name, stage.name, tuple(units), 1, procs, timestamp(), stage.resources.model_dump(), work))
+        self._processes(stage, launch, max(1, min(wanted, len(units))), stop)
 
-    def _processes(self, stage: StagePlan, launch: Launch, stop: StopFlag) -> None:
+    def _processes(self, stage: StagePlan, launch: Launch, procs: int, stop: StopFlag) -> None:
         log = stage.state.logs / f"{launch.id}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        args = argparse.Namespace(run=self.flow.run, stage=stage.name, task=0, tasks=1)
+        args = argparse.Namespace(task=0, tasks=1)
         gpus = visible_gpus() if stage.resources.gpus else []
         with log.open("ab") as output, _progress(self.console) as progress:
             bar = progress.add_task(stage.name, total=len(launch.units))
@@ -95,12 +101,14 @@ class LocalRun:
 
             task = Task(
                 stage.state,
-                lambda w: worker_command(args, stage.state, launch, w, launch.procs),
-                launch.procs,
+                lambda w: worker_command(args, stage.state, launch, w, procs),
+                procs,
                 gpus,
                 tick,
                 {"CCPIPE_LOG": str(log)},
                 output.fileno(),
+                launch.requested,
+                start_meter(stage.state, launch, 0, procs, str(log), gpus),
             )
             task.run(stop)
             progress.update(bar, completed=len(stage.state.done_units() & units))

@@ -11,22 +11,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpc.attempt import scheduler_job
+from hpc.claims import Heart, beat_s
+from hpc.errors import UsageError
 from hpc.files import read_json
-from hpc.launch import Launch, launch_name, load_launch, save_launch, start_order, timestamp
+from hpc.launch import Launch, launch_name, launches, load_launch, save_launch, start_order, timestamp
+from hpc.meter import start_meter
 from hpc.pending import pending_units, retire, still_pending
+from hpc.permissions import check_private
 from hpc.requeue import requeue_self
+from hpc.reuse import adopt, reusable_units
+from hpc.scratch import local_scratch
 from hpc.state import StageState
 from hpc.task import StopFlag, Task, stop_when_orphaned, visible_gpus
+from hpc.work import make_work
 from hpc.worker import EXIT_STOPPED, Worker
-from jobs.binding import StageWork
-from jobs.errors import UsageError
 
-log = logging.getLogger("jobs.work")
+log = logging.getLogger("hpc.entry")
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """Sent some minutes before the time limit (`--signal=B:USR1@120`), while the element can still be requeued."""
@@ -44,12 +49,18 @@ def setup_logging(prefix: str = "") -> None:
     )
 
 
+def read_flow(run: Path) -> dict[str, Any]:
+    """What flow.json says of the run. Raises `UsageError`."""
+    try:
+        value: dict[str, Any] = read_json(run / "flow.json")
+        return value
+    except FileNotFoundError:
+        raise UsageError(f"{run} is not a run directory (no flow.json); plan the run first") from None
+
+
 def stage_entry(run: Path, stage: str) -> dict[str, Any]:
     """What flow.json says of a stage. Raises `UsageError` with the stages on offer."""
-    try:
-        flow = read_json(run / "flow.json")
-    except FileNotFoundError:
-        raise UsageError(f"{run} is not a run directory (no flow.json); run `ccpipe plan` first") from None
+    flow = read_flow(run)
     for entry in flow["stages"]:
         if entry["stage"] == stage:
             return dict(entry)
@@ -71,18 +82,33 @@ def find_launch(args: argparse.Namespace, procs: int) -> tuple[StageState, Launc
         # written by another element, or in an earlier life, perhaps at an older fingerprint than today's
         state = StageState(run, stage, path.parents[1].name)
         return state, load_launch(state, name)
-    entry = stage_entry(run, stage)
+    flow, entry = read_flow(run), stage_entry(run, stage)
     if args.fp12 not in (None, entry["fp12"]):
         raise UsageError(
             f"this script was made for {stage} at {args.fp12}, the run is now planned at {entry['fp12']}; print it again: ccpipe sbatch"
         )
     state = StageState(run, stage, entry["fp12"])
     todo = pending_units(state, {})
-    units = tuple(unit for unit in state.plan.largest_first if unit in todo)
-    mine = Launch(name, stage, units, args.tasks, procs, timestamp(), entry["resources"], entry["work"])
+    reusable = reusable_units(state, todo)
+    mine = Launch(
+        name,
+        stage,
+        tuple(unit for unit in state.plan.largest_first if unit in todo),
+        args.tasks,
+        procs,
+        timestamp(),
+        entry["resources"],
+        entry["work"],
+        flow["site"],
+        f"{flow['run']}.{stage}",
+        flow["command"],
+        0,
+        entry["overlap"],
+    )
     launch = save_launch(state, mine)
     if launch is mine:  # of elements that race for it, one takes back stale sentinels, before it works on any unit
         retire(state, still_pending(state, todo))
+        adopt(state, reusable)
     return state, launch
 
 
@@ -90,20 +116,24 @@ def _named_launch(run: Path, stage: str, name: str) -> tuple[StageState, Launch]
     fp12, _, launch_id = name.partition("/")
     state = StageState(run, stage, fp12)
     if not (fp12 and launch_id and state.launch_path(launch_id).is_file()):
-        paths = sorted((run / "state" / stage).glob("*/launches/*.json"), key=lambda path: path.stat().st_mtime)
-        known = ", ".join(f"{path.parents[1].name}/{path.stem}" for path in paths[-SHOWN_LAUNCHES:])
-        raise UsageError(f"no launch {name!r} of stage {stage} in {run}; expected <fp12>/<launch>, the latest: {known or 'none yet'}")
+        versions = sorted((run / "state" / stage).glob("*/launches"))
+        known = [
+            f"{folder.parent.name}/{path.stem}" for folder in versions for path in launches(StageState(run, stage, folder.parent.name))
+        ]
+        offered = ", ".join(known[-SHOWN_LAUNCHES:]) or "none yet"
+        raise UsageError(f"no launch {name!r} of stage {stage} in {run}; expected <fp12>/<launch>, the latest: {offered}")
     return state, load_launch(state, launch_id)
 
 
 def run_work(args: argparse.Namespace) -> int:
     """`work` without --worker: a task; with it: one worker process."""
-    if not 0 <= args.task < args.tasks:
-        raise UsageError(
-            f"--task {args.task} --tasks {args.tasks}: expected a number from 0 to {max(args.tasks - 1, 0)}, and at least one task"
-        )
+    if args.task < 0 or args.tasks < 1 or args.first < 0:
+        raise UsageError(f"--task {args.task} --tasks {args.tasks}: expected a number from 0, and at least one task")
     procs = args.procs or int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or os.cpu_count() or 1
     state, launch = find_launch(args, procs)
+    check_private(state.run, bool(launch.site.get("shared_state")), state.folder)
+    args.task += args.first
+    args.first = 0
     if args.worker is not None:
         return _worker(args, state, launch)
     setup_logging()
@@ -112,8 +142,17 @@ def run_work(args: argparse.Namespace) -> int:
     if launch.requested.get("gpus"):
         procs = len(gpus) or procs
     log.info("%s: task %d of %d, %d processes, launch %s", args.stage, args.task, args.tasks, procs, launch.id)
-    environment = {"CCPIPE_LOG": str(state.logs / f"{scheduler_job()}.log")} if scheduler_job() else {}
-    task = Task(state, lambda w: worker_command(args, state, launch, w, procs), procs, gpus, _progress_lines(state, launch), environment)
+    said = str(state.logs / f"{scheduler_job()}.log") if scheduler_job() else ""
+    task = Task(
+        state,
+        lambda w: worker_command(args, state, launch, w, procs),
+        procs,
+        gpus,
+        _progress_lines(state, launch),
+        {"CCPIPE_LOG": said} if said else {},
+        requested=launch.requested,
+        meter=start_meter(state, launch, args.task, procs, said, gpus),
+    )
     code = task.run(stop)
     if code == EXIT_STOPPED and stop.signal in WARNINGS:
         requeue_self()
@@ -123,7 +162,7 @@ def run_work(args: argparse.Namespace) -> int:
 def worker_command(args: argparse.Namespace, state: StageState, launch: Launch, worker: int, procs: int) -> list[str]:
     """Command line of one worker process."""
     return [
-        *(sys.executable, "-m", "jobs.cli", "work", "--run", str(args.run), "--stage", args.stage),
+        *(sys.executable, "-m", "hpc", "work", "--run", str(state.run), "--stage", state.stage),
         *("--launch", f"{state.fp12}/{launch.id}", "--task", str(args.task), "--tasks", str(args.tasks)),
         *("--procs", str(procs), "--worker", str(worker)),
     ]
@@ -132,12 +171,23 @@ def worker_command(args: argparse.Namespace, state: StageState, launch: Launch, 
 def _worker(args: argparse.Namespace, state: StageState, launch: Launch) -> int:
     setup_logging(f"[{args.task}.{args.worker}] ")
     stop = stop_when_orphaned(StopFlag().install())
-    number, of = args.task + args.tasks * args.worker, args.tasks * args.procs
-    worker = Worker(state, StageWork(launch.work), start_order(launch.units, number, of), stop, launch.requested)
+    of = args.tasks * args.procs
+    # tasks that joined later have numbers behind all shares
+    number = args.task + args.tasks * args.worker if args.task < args.tasks else of + args.task * args.procs + args.worker
+    worker = Worker(
+        state,
+        make_work(launch.work),
+        start_order(launch.units, number, of),
+        stop,
+        launch.requested,
+        overlap=launch.overlap,
+        local=local_scratch(launch.scratch),
+        heart=Heart(beat_s(of)),
+    )
     return worker.run().exit_code
 
 
-def _progress_lines(state: StageState, launch: Launch) -> Any:
+def _progress_lines(state: StageState, launch: Launch) -> Callable[[], None]:
     """A function that now and then logs how much of the launch is committed."""
     last = time.monotonic()
 
@@ -153,4 +203,42 @@ def _progress_lines(state: StageState, launch: Launch) -> Any:
 
 def run_in_process(state: StageState, launch: Launch, stop: StopFlag, units: Sequence[str] | None = None) -> int:
     """Work through a launch in this very process: for debuggers and profilers."""
-    return Worker(state, StageWork(launch.work), list(units or launch.units), stop, launch.requested).run().exit_code
+    return Worker(state, make_work(launch.work), list(units or launch.units), stop, launch.requested).run().exit_code
+
+
+def run_gate_job(args: argparse.Namespace) -> int:
+    """`gate`: exit code 0 where the stage is complete. With `--launch`, what is missing is launched again."""
+    from hpc.gate import run_gate
+
+    run = args.run.absolute()
+    state = StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"])
+    if not state.plan_path.exists():
+        raise UsageError(f"no plan {state.plan_path}; expected a stage and the fingerprint of one of its plans, as `plan` shows them")
+    launch = load_launch(state, args.launch) if args.launch else None
+    report = run_gate(state, launch.resources.max_failures) if launch else run_gate(state)
+    if report.complete or launch is None:
+        print(report.text())
+        return 0 if report.complete else 1
+    return _after_incomplete(state, launch)
+
+
+def _after_incomplete(state: StageState, launch: Launch) -> int:
+    """Say what is missing and why, and launch it again where that can help."""
+    from hpc.gate import run_gate
+    from hpc.rounds import hand_over, next_round, record_losses
+
+    lost = record_losses(state, launch, sorted(set(launch.units) - state.done_units()))
+    report = run_gate(state, launch.resources.max_failures)
+    print(report.text())
+    if report.complete:
+        return 0
+    if lost:
+        print("lost with their tasks: " + ", ".join(f"{n} units ({kind.replace('_', ' ')})" for kind, n in sorted(lost.items())))
+    sent, said = next_round(state, launch, report)
+    for line in said:
+        print(line)
+    if sent is not None:
+        print(f"round {launch.round + 1}: array {', '.join(sent.jobs)}, {sent.tasks} tasks for {sent.units} units; gate {sent.gate}")
+        for line in hand_over(sent):
+            print(line)
+    return 1

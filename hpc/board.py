@@ -1,0 +1,67 @@
+"""The board: what the state folder of a stage says, as one worker has last read it.
+
+Directories are read again at most every second and for at most a fiftieth of the time, so that a thousand workers on a stage of a
+hundred thousand units do not keep the metadata server busy. What is on the board may be old: a claim is still taken by creating
+it exclusively, and who has taken one looks whether the unit has been committed meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpc.files import names_in
+from hpc.inputs import upstream_state
+from hpc.plan import PlannedUnit
+from hpc.state import StageState
+
+MIN_REFRESH_S = 1.0
+MAX_SHARE = 0.02
+"""Of a worker's time, for reading directories."""
+
+
+@dataclass
+class Board:
+    """`overlap`: also what stages before this one have committed, since units may begin as soon as theirs are."""
+
+    state: StageState
+    overlap: bool = False
+    done: set[str] = field(default_factory=set)
+    claimed: set[str] = field(default_factory=set)
+    failures: Mapping[str, list[Path]] = field(default_factory=dict)
+    upstream: dict[str, set[str]] = field(default_factory=dict)
+    _next_look: float = 0.0
+
+    def look(self) -> None:
+        """Read everything now."""
+        began = time.monotonic()
+        self.done = self.state.done_units()
+        self.claimed = set(names_in(self.state.folder / "claims"))
+        self.failures = self.state.failures()
+        if self.overlap:
+            self.upstream = self._upstream()
+        spent = time.monotonic() - began
+        self._next_look = began + spent + max(MIN_REFRESH_S, spent / MAX_SHARE)
+
+    def look_if_due(self) -> None:
+        if time.monotonic() >= self._next_look:
+            self.look()
+
+    def is_ready(self, unit: PlannedUnit) -> bool:
+        """Whether the units that it reads are committed; only asked where stages overlap, elsewhere a gate has seen to it."""
+        return all(
+            bool(self.upstream[item.stage]) if item.of == "all" else self.upstream[item.stage].issuperset(unit.members)
+            for item in self.state.plan.inputs
+        )
+
+    def _upstream(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for item in self.state.plan.inputs:
+            before = upstream_state(self.state.run, item)
+            if item.of == "all":
+                found[item.stage] = {"*"} if before.success() is not None else set()
+            elif item.stage not in found:
+                found[item.stage] = before.done_units()
+        return found

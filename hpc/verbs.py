@@ -1,0 +1,175 @@
+"""What the verbs do with a planned flow, whoever has described it. Exit codes: 0 done, 1 something is missing or in the way, 2 asked wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from hpc.errors import UsageError
+from hpc.gc import find_garbage
+from hpc.launching import NotRunning, Sent, forgive, scale, scripts, send
+from hpc.metrics import to_json, write_metrics
+from hpc.pending import retire
+from hpc.planner import Flow, StagePlan
+from hpc.show import show_efficiency, show_status
+from hpc.show_plan import print_plan
+from hpc.status import run_status
+from hpc.task import StopFlag
+from hpc.words import size
+
+CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
+WATCH_S = 5.0
+
+
+def do_plan(flow: Flow, stages: Sequence[StagePlan]) -> int:
+    print_plan(CONSOLE, flow, stages)
+    return 0
+
+
+def do_local(flow: Flow, stages: Sequence[StagePlan], procs: int | None = None, in_process: bool = False) -> int:
+    from hpc.local import LocalRun
+
+    return 0 if LocalRun(flow, procs, in_process, CONSOLE).run(stages, StopFlag().install()) else 1
+
+
+def do_submit(flow: Flow, stages: Sequence[StagePlan]) -> int:
+    from hpc.slurm import SlurmError
+
+    inside = {stage.name for stage in stages}
+    missing = {up for s in stages if s.pending for up in s.upstream if up not in inside and flow.find(up).pending}
+    if missing:
+        whole = flow.typed("submit")
+        print(f"not complete yet: {', '.join(sorted(missing))}. Run them first, or submit the whole flow: {whole}", file=sys.stderr)
+        return 1
+    sent = 0
+    try:
+        for item in send(flow, stages):
+            sent += 1
+            _tell_sent(item)
+    except SlurmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    CONSOLE.print(
+        "nothing to submit: everything is committed" if not sent else f"watch it with: {flow.typed('status')} --watch", soft_wrap=True
+    )
+    return 0
+
+
+def _tell_sent(item: Sent) -> None:
+    taken = f"; {item.adopted} taken over from an older version" if item.adopted else ""
+    if item.jobs:
+        arrays = ", ".join(item.jobs)
+        CONSOLE.print(
+            f"{item.stage:<20} array {arrays}: {item.tasks} tasks for {item.units} units; gate {item.gate}{taken}", highlight=False
+        )
+    else:
+        CONSOLE.print(f"{item.stage:<20} nothing to run{taken}", highlight=False)
+
+
+def do_scale(flow: Flow, stages: Sequence[StagePlan], more: int) -> int:
+    from hpc.slurm import SlurmError
+
+    if len(stages) != 1:
+        raise UsageError(f"scale adds tasks to one running stage, {len(stages)} were named; type: {flow.typed('scale', 'STAGE', '+8')}")
+    if more < 1:
+        raise UsageError(f"scale by {more}: expected how many tasks to add, such as +8. Tasks are taken away with scancel: nothing is lost")
+    try:
+        item = scale(flow, stages[0], more)
+    except (NotRunning, SlurmError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    arrays = ", ".join(item.jobs)
+    CONSOLE.print(f"{item.stage:<20} array {arrays}: {item.tasks} more tasks for launch {item.launch}; gate {item.gate}", highlight=False)
+    return 0
+
+
+def do_sbatch(flow: Flow, stages: Sequence[StagePlan], folder: Path | None) -> int:
+    if not any(stage.pending for stage in stages):
+        print("# nothing to do: everything is committed")
+    for name, text in scripts(flow, stages):
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+            print(folder / name)
+        else:
+            print(f"# --- {name}\n{text}")
+    return 0
+
+
+def do_forgive(stages: Sequence[StagePlan]) -> None:
+    print(f"{forgive(stages)} units that failed before may be tried again")
+
+
+def do_redo(flow: Flow, stages: Sequence[StagePlan], units: Sequence[str]) -> int:
+    """Take back sentinels, so that units run again, and then what depends on them."""
+    for stage in stages:
+        chosen = set(units) or set(stage.plan.by_id)
+        if unknown := sorted(chosen - set(stage.plan.by_id)):
+            some = ", ".join(list(stage.plan.by_id)[:3])
+            raise UsageError(f"stage {stage.name} has no unit {', '.join(unknown[:3])}; its units are {some} ... ({len(stage.plan.units)})")
+        print(f"{stage.name}: {retire(stage.state, chosen)} units will run again; type: {flow.typed('submit')}")
+    return 0
+
+
+def do_status(run: Path, args: argparse.Namespace) -> int:
+    try:
+        while True:
+            every = run_status(run)
+            stages = [status for status in every if chosen(status.stage, args.stage)]
+            if args.prometheus:
+                write_metrics(args.prometheus, str(run), stages)
+            if args.json:
+                print(json.dumps(to_json(run, stages)))
+            if args.json or args.prometheus and not args.watch:
+                return 0
+            if args.watch:
+                CONSOLE.clear()
+            show_status(CONSOLE, run, stages)
+            if not args.watch or all(status.complete for status in stages):
+                return 0
+            time.sleep(WATCH_S)
+    except FileNotFoundError:
+        print(f"{run} is not a run directory yet; plan the run first", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def chosen(stage: str, wanted: str | None) -> bool:
+    """Whether a stage is meant by a name on the command line: its own, that of its family, or none."""
+    return not wanted or wanted in ("all", stage, stage.partition(".")[0])
+
+
+def do_gc(run: Path, really: bool) -> int:
+    """Show what can go; remove it if `really`."""
+    if not (run / "flow.json").is_file():
+        raise UsageError(f"{run} is not a run directory (no flow.json); plan the run first")
+    found = find_garbage(run, lambda line: CONSOLE.print(line, highlight=False))
+    for item in found[:40]:
+        CONSOLE.print(f"{size(item.bytes):>10} {item.inodes:>7,} inodes  {item.path}  {item.why}", highlight=False, soft_wrap=True)
+    if len(found) > 40:
+        CONSOLE.print(f"... and {len(found) - 40} more")
+    total, inodes = sum(item.bytes for item in found), sum(item.inodes for item in found)
+    if really:
+        for item in found:
+            item.remove()
+    did = "removed" if really else "can go; nothing is removed without --yes"
+    CONSOLE.print(f"{len(found)} things, {size(total)}, {inodes:,} inodes {did}", highlight=False)
+    return 0
+
+
+def run_dir_of(args: argparse.Namespace) -> Path:
+    """The run directory that a verb was given."""
+    run: Path = args.run.absolute()
+    if not (run / "flow.json").is_file():
+        raise UsageError(
+            f"{run} is not a run directory (no flow.json); expected --run RUN of a planned run, not {shlex.quote(str(args.run))}"
+        )
+    return run
