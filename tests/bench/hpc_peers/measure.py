@@ -87,7 +87,7 @@ def run_once(figures: Figures, folder: Path) -> None:
         wall_s = time.perf_counter() - began
     if done.returncode or committed != contender.units:
         raise RuntimeError(
-            f"{contender.name}: {committed} of {contender.units} units committed, exit status {done.returncode}; expected all of them and 0. "
+            f"{contender.name}: {committed} of {contender.units} units committed, exit status {done.returncode}; expected all, and 0. "
             f"It wrote: {out.name}; its folder: {folder}"
         )
     if (written := sum(1 for _ in folder.rglob("[0-9]*.txt"))) != contender.units:

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpc.state import StageState
 from hpc_peers.measure import Contender, count_names
+
+from hpc.state import StageState
 
 HERE = Path(__file__).parent
 STAGE = "null"
 
 
 def hpc(how: str, units: int, workers: int, env: Mapping[str, str]) -> Contender:
-    """`how`: local (one task of so many processes) or slurm (so many array elements of one process). The clock covers the gate's folding too."""
+    """`how`: local (one task of so many processes) or slurm (so many array elements of one process)."""
     tasks, cpus = (1, workers) if how == "local" else (workers, 1)
     typed = ["local", "--procs", str(workers)] if how == "local" else ["submit"]
     return Contender(
