@@ -64,7 +64,7 @@ def test_a_dependency_that_can_never_be_met_removes_the_job() -> None:
 
 @pytest.mark.parametrize("value", ["a\n#SBATCH --uid=0", "a\rb", "a\0b", "tab\tbed", "\x7f"])
 def test_a_control_character_in_an_option_is_refused(value: str) -> None:
-    with pytest.raises(SbatchError, match="control character; expected one line of text"):
+    with pytest.raises(SbatchError, match="control character or is not UTF-8; expected one line of text"):
         sbatch_options(value, Resources(), Site(), array=None, log="/run/%j.log")
     with pytest.raises(SbatchError, match="control character"):
         options(log=f"/run/{value}")
@@ -204,6 +204,14 @@ def test_nothing_in_a_profile_becomes_shell(node: Node, run: str, **given: Any) 
     binds = [f"--bind={bind}" for bind in given["binds"]]
     assert apptainer == ["apptainer", "exec", "--nv", *binds, *given["more"], given["image"], *python]
     assert python == ["python", "-m", "hpc", "--run", f"/r/{run}"]
+
+
+@pytest.mark.parametrize("word", ["/r/\0", "/r/\udcff"])
+def test_what_no_script_can_hold_is_refused(word: str) -> None:
+    with pytest.raises(SbatchError, match="null byte or is not UTF-8; expected text"):
+        render({}, Site(), ["python", word])
+    with pytest.raises(SbatchError, match="not UTF-8; expected one line"):
+        options(log=f"{word}/%j.log")
 
 
 def test_variables_in_a_bind_are_those_of_the_node(node: Node) -> None:

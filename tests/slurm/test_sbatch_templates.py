@@ -51,18 +51,18 @@ def calls(work: Path) -> list[str]:
 
 def test_cpu_array_numbers_its_elements(slurm: SlurmCluster, work: Path) -> None:
     slurm.wait_job(submit(slurm, work, "cpu_array.sbatch", "--array=0-2", STAGE="dedup.match"))
-    assert calls(work) == [f"-m jobs.cli work --run /some/run --stage dedup.match --task {i} --tasks 3 gpus= cpus=1" for i in range(3)]
+    assert calls(work) == [f"-m hpc work --run /some/run --stage dedup.match --task {i} --tasks 3 gpus= cpus=1" for i in range(3)]
 
 
 def test_array_of_lost_elements_keeps_their_numbers(slurm: SlurmCluster, work: Path) -> None:
     """`--array=3,7` runs tasks 3 and 7 of 8."""
     slurm.wait_job(submit(slurm, work, "cpu_array.sbatch", "--array=3,7", STAGE="extract"))
-    assert calls(work) == [f"-m jobs.cli work --run /some/run --stage extract --task {i} --tasks 8 gpus= cpus=1" for i in (3, 7)]
+    assert calls(work) == [f"-m hpc work --run /some/run --stage extract --task {i} --tasks 8 gpus= cpus=1" for i in (3, 7)]
 
 
 def test_gpu_array_gets_devices(slurm: SlurmCluster, work: Path) -> None:
     slurm.wait_job(submit(slurm, work, "gpu_array.sbatch", "--array=0", "--gres=gpu:2", STAGE="classify.edu"))
-    assert calls(work) == ["-m jobs.cli work --run /some/run --stage classify.edu --task 0 --tasks 1 gpus=0,1 cpus=1"]
+    assert calls(work) == ["-m hpc work --run /some/run --stage classify.edu --task 0 --tasks 1 gpus=0,1 cpus=1"]
 
 
 def test_the_warning_reaches_the_worker(slurm: SlurmCluster, work: Path) -> None:
@@ -80,7 +80,7 @@ def test_next_stage_waits_for_a_good_gate(slurm: SlurmCluster, work: Path, statu
     gate = submit(slurm, work, "gate.sbatch", STAGE="extract", STATUS=status)
     after = submit(slurm, work, "cpu_array.sbatch", "--array=0", f"--dependency=afterok:{gate}", STAGE="sig")
     assert slurm.wait_job(after) == {f"{after}_0": state}
-    assert calls(work)[0].startswith("-m jobs.cli gate --run /some/run --stage extract ")
+    assert calls(work)[0].startswith("-m hpc gate --run /some/run --stage extract ")
 
 
 def test_missing_run_is_named_in_the_log(slurm: SlurmCluster, work: Path) -> None:
