@@ -17,7 +17,6 @@ from hpc import mounts
 from hpc.mounts import filesystem_type, free_bytes, free_inodes, is_shared, mount_of, settled
 
 TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
-27 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 30 27 0:40 / /lustre rw,noatime shared:2 master:3 - lustre 10.0.0.1@tcp:/scratch rw,flock
 31 27 0:41 / /lustre/projects rw - nfs4 server:/projects rw,vers=4.2,acdirmax=60
 32 27 0:42 / /home/my\040disk\134 rw - fuse.sshfs me@host:/x rw,user_id=0
@@ -26,6 +25,7 @@ TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 35 27 0:45 / /mnt rw - xfs /dev/sdc rw
 36 27 0:46 / /mnt rw - gpfs fs1 rw
 37 27 0:47 / /odd rw - tmpfs tmpfs
+27 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 """
 
 
