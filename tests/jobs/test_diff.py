@@ -20,6 +20,7 @@ from rich.console import Console
 from ccpipe.wet import read_texts
 from hpc.manifest import refreeze
 from hpc.state import StageState
+from jobs import diff_rows
 from jobs.diff import run_diff
 from jobs.errors import UsageError
 from jobs.planning import FlowPlan, find
@@ -256,6 +257,20 @@ def test_the_page_names_what_the_figures_say(runs: Runs, capsys: pytest.CaptureF
     for kind in ("lost", "gained", "other_reason"):
         for group in value["kinds"][kind]:
             assert group["examples"][0]["url"] in shown
+
+
+@pytest.mark.parametrize("stage", ["lid", "extract"])
+def test_neither_batches_nor_an_odd_folder_change_the_answer(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
+) -> None:
+    value = told(runs, capsys, stage, runs.first, runs.longer)
+    odd = shutil.copytree(runs.run, tmp_path / "crawl [2024] it's*", symlinks=True)
+    monkeypatch.setattr(diff_rows, "BATCH_ROWS", 1)
+    assert run_diff(Console(), odd, stage, runs.fp(runs.first, stage), runs.fp(runs.longer, stage), 5, as_json=True) == 0
+    again = json.loads(capsys.readouterr().out)
+    for column in (*value["columns"].values(), *again["columns"].values()):  # sums of floats, added in another order
+        column["mean_absolute_change"] = pytest.approx(column["mean_absolute_change"])
+    assert again == value
 
 
 # --- other inputs -----------------------------------------------------------------------------------------------------
