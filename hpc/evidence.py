@@ -190,10 +190,9 @@ def folded_units(path: Path) -> int | None:
     if at < 0 or len(tail) < at + 12:
         return None
     (entries,) = struct.unpack_from("<H", tail, at + 10)
-    if entries < 0xFFFF:
-        return int(entries)
-    wide = tail.rfind(b"PK\x06\x06", 0, at)  # more than 65,534 members: the record of ZIP64 has the number
-    return int(struct.unpack_from("<Q", tail, wide + 32)[0]) if wide >= 0 else None
+    if entries == 0xFFFF and tail[at - 20 : at - 16] == b"PK\x06\x07" and tail[at - 76 : at - 72] == b"PK\x06\x06":
+        (entries,) = struct.unpack_from("<Q", tail, at - 44)  # more than 65,535 members: the record of ZIP64 has the number
+    return int(entries)
 
 
 # --- claims and tasks -------------------------------------------------------------------------------------------------

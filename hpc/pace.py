@@ -6,7 +6,8 @@ the speed, and how much longer or shorter than expected a unit takes, are drawn 
 - speed: declared cost committed per second of the recent past. How sure it is comes from a jackknife over blocks of that time, is
   never taken to be better than the number of commits allows, and is spread by Student's t, so few commits give a wide range;
 - where units are long, the speed of one worker is also known from the units themselves (seconds per cost), and the workers from
-  their claims. Where both disagree, because workers have come or gone or stood still, the range covers both;
+  their claims. Where both agree they are one measurement; where they disagree, because workers have come or gone or stood still,
+  the range covers both;
 - no draw ends before the longest unit that is left could.
 
 Chance has a fixed seed: the same files give the same answer.
@@ -18,7 +19,7 @@ import bisect
 import heapq
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 RECENT = 256
@@ -76,6 +77,19 @@ class UnitTimes:
         mean = sum(self.ratios) / n
         spread = math.sqrt(sum((ratio - mean) ** 2 for ratio in self.ratios) / max(n - 1, 1)) / max(mean, 1e-9)
         return max(spread, 0.1) / math.sqrt(n) if n > 1 else 1.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A speed in declared cost per second that is not known exactly: its logarithm is `log` + `sigma` x Student's t."""
+
+    log: float
+    sigma: float
+    df: int
+
+    def draw(self, chance: random.Random) -> float:
+        t = chance.gauss(0, 1) / math.sqrt(max(chance.gammavariate(self.df / 2, 2 / self.df), 1e-9))
+        return math.exp(self.log + max(-MAX_SPREAD, min(MAX_SPREAD, self.sigma * t)))
 
 
 @dataclass(frozen=True)
@@ -162,34 +176,32 @@ def estimate(speed: Speed | None, times: UnitTimes | None, left: Left) -> Pace:
     head = sum(left.waiting) - sum(tail)
     ends = []
     for i in range(DRAWS):
-        per_worker = draw_speeds[i % len(draw_speeds)](chance) / left.workers
+        per_worker = draw_speeds[i % len(draw_speeds)].draw(chance) / left.workers
         ends.append(max(floor, _play(chance, per_worker, ratios, left, head, tail)))
     ends.sort()
     return Pace(rate, _quantile(ends, 0.5), _quantile(ends, 0.1), _quantile(ends, 0.9))
 
 
-def _speeds(speed: Speed | None, times: UnitTimes | None, left: Left) -> list[Callable[[random.Random], float]]:
-    """Ways to draw the speed of all workers together, in declared cost per second."""
-    by_units: Callable[[random.Random], float] | None = None
-    expected = 0.0
+def _speeds(speed: Speed | None, times: UnitTimes | None, left: Left) -> list[Drawn]:
+    """What the speed of all workers together may be; draws are made from each in turn."""
+    by_commits = Drawn(math.log(speed.cost_per_s), speed.sigma, speed.df) if speed else None
+    by_units = None
     if times is not None and times.s_per_cost > 0 and times.median_s >= LONG_UNIT_S:
-        expected, sigma, n = left.workers / times.s_per_cost, times.sigma, len(times.ratios)
-        by_units = lambda chance: expected * _spread(chance, sigma, max(n - 1, 1))  # noqa: E731
-    if speed is None:
-        return [by_units] if by_units else []
-    known = speed
-    by_commits = lambda chance: known.cost_per_s * _spread(chance, known.sigma, known.df)  # noqa: E731
-    if by_units is None:
-        return [by_commits]
+        by_units = Drawn(math.log(left.workers / times.s_per_cost), times.sigma, max(len(times.ratios) - 1, 1))
+    if by_commits is None or by_units is None:
+        return [drawn for drawn in (by_commits, by_units) if drawn is not None]
     if len(left.waiting) < 2 * left.workers:  # the long tail: commits of the past tell nothing of the few workers left
         return [by_units]
-    return [by_commits] if 1 / AGREE <= known.cost_per_s / expected <= AGREE else [by_commits, by_units]
+    if abs(by_commits.log - by_units.log) > math.log(AGREE):
+        return [by_commits, by_units]
+    return [_both(by_commits, by_units)]
 
 
-def _spread(chance: random.Random, sigma: float, df: int) -> float:
-    """A factor around 1 whose logarithm is `sigma` times Student's t."""
-    t = chance.gauss(0, 1) / math.sqrt(max(chance.gammavariate(df / 2, 2 / df), 1e-9))
-    return math.exp(max(-MAX_SPREAD, min(MAX_SPREAD, sigma * t)))
+def _both(one: Drawn, other: Drawn) -> Drawn:
+    """Two measurements of the same, each with the weight of its certainty; never surer than their difference allows."""
+    weights = 1 / one.sigma**2, 1 / other.sigma**2
+    log = (weights[0] * one.log + weights[1] * other.log) / sum(weights)
+    return Drawn(log, math.hypot(1 / math.sqrt(sum(weights)), (one.log - other.log) / 2), max(one.df, other.df))
 
 
 def _play(chance: random.Random, per_worker: float, ratios: Sequence[float], left: Left, head: float, tail: Sequence[float]) -> float:

@@ -201,9 +201,7 @@ def main() -> int:
         taken = [run_once(run) for _ in range(args.repeat)]
         wall, cpu = ([took[i] for took in taken] for i in (0, 1))
         print(taken[-1][2])
-        print(
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
-        )
+        print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
         print(
             f"status of 2 stages of {args.units:,} units: median {statistics.median(wall):.2f} s, CPU {statistics.median(cpu):.2f} s; "
             f"all {[round(s, 2) for s in wall]}"
