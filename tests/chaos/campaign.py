@@ -2,7 +2,7 @@
 
     python tests/chaos/campaign.py --minutes 3 --seed 7        (or --hours 1)
 
-Each round submits a flow of eight stages and 68 units as job arrays with gates, on a small disk of its own; faults are drawn
+Each round submits a flow of eight stages and 168 units as job arrays with gates, on a small disk of its own; faults are drawn
 from the seed while it runs; then gates and `ccpipe retry` finish it, and the verdict is computed from files (verdict.py).
 Needs root and Slurm (tests/slurm/install.sh). Prints what was injected and survived; the exit code is 1 where a law was broken.
 """
@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -186,8 +187,8 @@ def play(
         round_ = Round(slurm, pipeline, disk, inputs, partition, random.Random(rng.random()), PAUSE_S)
         injected: Counter[str] = Counter()
         with Watcher(round_.run) as watcher:
+            round_.start()
             try:
-                round_.start()
                 disturb(round_, drawn, n_faults, injected, say=True)
             finally:
                 round_.finish(FINISH_S, MAX_RESUBMISSIONS)
@@ -233,6 +234,8 @@ def main() -> int:
     args = parser.parse_args()
     if reason := why_not():
         sys.exit(reason)
+    # leaving in order: the cluster is stopped, the disk unmounted
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="ccpipe-chaos-"))
     tally = run_campaign(args.seed, args.hours * 60 if args.hours else args.minutes, folder)
     if tally.violations:

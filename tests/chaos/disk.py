@@ -55,7 +55,7 @@ def small_disk(folder: Path, kind: str) -> Iterator[Disk]:
 
 def _mount(folder: Path, image: Path, kind: str) -> bool:
     if kind == "tmpfs":
-        return _runs("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "none", folder)
+        return _runs("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=755", "none", folder)
     if kind == "ext4":
         with image.open("wb") as file:
             file.truncate(SIZE_MB << 20)

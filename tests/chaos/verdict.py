@@ -26,9 +26,9 @@ KNOWN = re.compile(
       run\.toml | run\.resolved\.toml | manifest\.jsonl | flow\.json
     | state/(model-digests|partitions)\.json
     | state/[^/]+/[0-9a-f]{12}/(
-          plan\.json | _SUCCESS\.json | done\.zip
+          plan\.json | _SUCCESS\.json | units\.json | done\.zip
         | done/[^/.][^/]*\.json
-        | launches/[^/.][^/]*\.json | launches/[^/.][^/]*/([^/.][^/]*/)*[^/.][^/]*\.sh
+        | launches/[^/]+\.json | launches/[^/]+/(sent|scaled-\d+)\.json | launches/[^/]+/(\d+_submission|\.submission_file_\w+)\.sh
         | tasks/[^/.][^/]*\.json
         | failed/(forgiven/)?[^/.][^/@]*@[^/]+\.json
         | retired/[^/.][^/]*\.json
