@@ -21,7 +21,7 @@ from hpc.usage import TaskRecord, UsageSampler, cpu_seconds, oom_kills, process_
 
 HOLD = "import sys, time; held = bytearray(int(sys.argv[1])); print('ready', flush=True); time.sleep(60)"
 NEST = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])"
-THREAD_NEST = "import threading, subprocess, sys; t = threading.Thread(target=lambda: subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])); t.start(); t.join()"
+THREAD_NEST = f"import threading; thread = threading.Thread(target=lambda: exec({NEST!r})); thread.start(); thread.join()"
 BURN = "import time\nwhile time.process_time() < {seconds}: pass"
 
 MB = 1 << 20
@@ -57,9 +57,8 @@ def ready(process: subprocess.Popen[str]) -> None:
 def test_memory_is_that_of_workers_and_of_what_they_have_started(started: list[subprocess.Popen[str]], outer: str) -> None:
     alone, nested = start(started, HOLD, str(50 * MB)), start(started, outer, str(80 * MB), HOLD)
     ready(alone), ready(nested)
-    tree = [
-        process for root in (alone, nested) for process in (root.pid, *(c.pid for c in psutil.Process(root.pid).children(recursive=True)))
-    ]
+    children = psutil.Process(nested.pid).children(recursive=True)
+    tree = [alone.pid, nested.pid, *(child.pid for child in children)]
     assert sorted(process_tree([alone.pid, nested.pid])) == sorted(tree) and len(tree) == 3
     sampler = UsageSampler(gpus=[])
     held = sampler.sample([alone.pid, nested.pid])
@@ -275,3 +274,26 @@ def test_where_the_kernel_does_not_tell_the_number_is_not_known(tmp_path: Path) 
     assert oom_kills(fake_proc(tmp_path / "proc", "0::/\n")) is None
     here = oom_kills()
     assert here is None or here >= 0
+
+
+ASK = """
+import subprocess, sys
+from hpc.usage import oom_kills
+before = oom_kills()
+child = subprocess.run([sys.executable, "-c", "bytearray(400 << 20)"])
+print("asked", before, child.returncode, oom_kills(), flush=True)
+"""
+
+
+@pytest.mark.slurm
+def test_a_child_killed_by_the_kernel_for_its_memory_is_counted_in_a_real_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "slurm"))
+    cluster = pytest.importorskip("cluster")
+    if (reason := cluster.why_not()) is not None or not cluster.has_memory_cgroups():
+        pytest.skip(reason or "needs writable memory cgroups (version 1)")
+    (tmp_path / "ask.py").write_text(ASK)
+    with cluster.SlurmCluster.start(n_nodes=1, gpus_per_node=0, memory_cgroups=True) as slurm:
+        here = Path(__file__).parents[2]
+        job = slurm.sbatch("--mem=100", f"--output={tmp_path}/out", f"--wrap=cd {here} && {sys.executable} {tmp_path}/ask.py")
+        slurm.wait_job(job)
+    assert "asked 0 -9 1" in (tmp_path / "out").read_text()
