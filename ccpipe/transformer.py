@@ -61,7 +61,7 @@ class SequenceClassifier:
     """Model and tokenizer of one folder, on the GPU where there is one.
 
     `label`: name or number of the label whose probability is wanted; ignored by a model with one output, whose raw
-    value is the score. Raises `FileNotFoundError` or `ValueError` with the folder.
+    value is the score. Only safetensors are read. Raises `FileNotFoundError` or `ValueError` with the folder.
     """
 
     def __init__(self, folder: str, label: str | None, max_length: int, batch_tokens: int, dtype: str) -> None:
@@ -74,6 +74,7 @@ class SequenceClassifier:
 
         logging.disable_progress_bar()
         self._column = find_label(label, folder)
+        check_folder(folder)
         local = {"local_files_only": True, "trust_remote_code": False}
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -157,6 +158,29 @@ def _usable_length(wanted: int, tokenizer: Any, config: Any) -> int:
     if "roberta" in str(getattr(config, "model_type", "")):
         positions -= 2
     return int(min(wanted, tokenizer.model_max_length, positions))
+
+
+def check_folder(folder: str) -> None:
+    """Refuse a model whose loading would run somebody's code: weights that are a pickle, or classes that come with the model.
+
+    Raises `FileNotFoundError` or `ValueError`, with the command that makes safetensors of other weights.
+    """
+    path = Path(folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        if (path / name).is_file() and "auto_map" in json.loads((path / name).read_text(encoding="utf-8")):
+            raise ValueError(
+                f"{path / name} has `auto_map`: the model wants to run Python code of its author; expected a model that transformers "
+                "knows by itself. Choose another model, or write a stage of your own that loads this one (docs/sites.md, Security)"
+            )
+    if not any(path.glob("*.safetensors")):
+        others = sorted(
+            found.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack") for found in path.glob(kind)
+        )
+        raise FileNotFoundError(
+            f"no *.safetensors in {folder}, which has {others[:5] or 'no weights'}; expected safetensors, since other formats can run "
+            'code as they are read. Where you trust the model, convert it elsewhere: python -c "import sys; from transformers import '
+            'AutoModelForSequenceClassification as M; M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])" OLD NEW'
+        )
 
 
 def find_label(label: str | None, folder: str) -> int:
