@@ -125,15 +125,17 @@ def _write_beside(path: Path, data: bytes) -> Path:
     return beside
 
 
-def publish_once(path: Path, value: Any) -> bool:
+def publish_once(path: Path, value: Any, *, sync_folder: bool = True) -> bool:
     """Publish JSON under a name that nobody has yet. False: somebody was first, their file stands.
 
     A reader never sees half a file, on whatever filesystem (`hpc.exclusive`). Raises OSError, and then the name is not there.
+    `sync_folder=False`: for many short units; the file is on disk, its name follows with the next `sync_folders`. Until then a
+    crash of the machine can lose the name, as if the unit had not been run.
     """
-    return publish_text_once(path, to_json(value).decode())
+    return publish_text_once(path, to_json(value).decode(), sync_folder=sync_folder)
 
 
-def publish_text_once(path: Path, text: str) -> bool:
+def publish_text_once(path: Path, text: str, *, sync_folder: bool = True) -> bool:
     """`publish_once` for a text file. Two fsyncs: the file before it has its name, the folder after.
 
     On disk if the process dies: before `take_name` a private file `.<name>.<random>`, which nobody reads; in it see there; after
@@ -146,7 +148,8 @@ def publish_text_once(path: Path, text: str) -> bool:
     finally:
         _remove(beside)
     try:
-        fsync_folder(path.parent)
+        if sync_folder:
+            fsync_folder(path.parent)
     except OSError:
         _remove(path)  # who gets an error has not published
         raise

@@ -126,6 +126,10 @@ def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_return(
     calls.clear()
     publish_once(tmp_path / "a" / "b" / "c.json", 1)
     assert calls == ["fsync folder", "fsync folder", "fsync", "link", "fsync folder"]  # the names of new folders too
+    calls.clear()
+    for name in ("d", "e"):
+        publish_once(tmp_path / f"{name}.json", 1, sync_folder=False)
+    assert calls == ["fsync", "link", "fsync", "link"]
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
