@@ -87,7 +87,7 @@ class Diff:
         return self.question.is_extract or bool(self.question.keep or self.question.reason)
 
 
-def run_diff(console: Console, run: Path, stage: str, old: str | None, new: str | None, examples: int, as_json: bool) -> int:
+def run_diff(console: Console, run: Path, stage: str | None, old: str | None, new: str | None, examples: int, as_json: bool) -> int:
     """Compare version `old` (None: the other one launched last) of `stage` with `new` (None: the one planned now), both by the first
     digits of their fingerprints; print up to `examples` documents for each kind of difference. Raises `UsageError`."""
     from jobs.diff_show import show_diff, to_dict
@@ -100,7 +100,7 @@ def run_diff(console: Console, run: Path, stage: str, old: str | None, new: str 
     return 0
 
 
-def make_diff(run: Path, stage: str, old: str | None, new: str | None, examples: int) -> Diff:
+def make_diff(run: Path, stage: str | None, old: str | None, new: str | None, examples: int) -> Diff:
     try:
         entry, dataset = _find_stage(run, stage)
         before, now = _choose(run, entry, dataset, old, new)
@@ -126,7 +126,7 @@ def make_diff(run: Path, stage: str, old: str | None, new: str | None, examples:
 # --- which stage, which versions --------------------------------------------------------------------------------------
 
 
-def _find_stage(run: Path, wanted: str) -> tuple[dict[str, Any], str]:
+def _find_stage(run: Path, wanted: str | None) -> tuple[dict[str, Any], str]:
     """The entry of the stage in flow.json and its column group. A family stands for its only member that has one."""
     if not (run / "flow.json").exists():
         raise UsageError(f"{run} is not a run directory yet; expected one that was planned: start with `ccpipe plan` or `ccpipe local`")
@@ -139,6 +139,7 @@ def _find_stage(run: Path, wanted: str) -> tuple[dict[str, Any], str]:
         raise UsageError(f"{wanted} is {len(named)} stages; expected one of them: --stage {' or --stage '.join(named)}")
     known = any(entry["stage"] == wanted or entry["stage"].startswith(f"{wanted}.") for entry in entries)
     seen = f"stage {wanted} writes no columns that could be compared" if known else f"no stage {wanted} in {run}"
+    seen = seen if wanted else "no stage was named"
     raise UsageError(f"{seen}; expected one of {', '.join(groups)}: type --stage and one of them")
 
 

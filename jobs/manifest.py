@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from hpc.manifest import ManifestError, freeze, refreeze
-from jobs.config import ConfigError, load_config
 from hpc.words import size
+from jobs.config import ConfigError, load_config
 
 
 def main() -> int:

@@ -323,6 +323,7 @@ def test_the_version_planned_now_is_compared_with_the_one_used_last_before_it(ru
     ("stage", "old", "new", "message"),
     [
         ("nonsense", None, None, r"no stage nonsense in .*; expected one of extract, lid, quality, .*: type --stage and one of them"),
+        (None, None, None, "no stage was named; expected one of extract, lid, .*: type --stage and one of them"),
         ("sig", None, None, "stage sig writes no columns that could be compared; expected one of extract, "),
         (
             "lid",
@@ -333,7 +334,7 @@ def test_the_version_planned_now_is_compared_with_the_one_used_last_before_it(ru
         ("lid", "", None, "stage lid has 3 versions .*; expected one. Choose with --old"),
     ],
 )
-def test_what_cannot_be_compared_is_said(runs: Runs, stage: str, old: str | None, new: str | None, message: str) -> None:
+def test_what_cannot_be_compared_is_said(runs: Runs, stage: str | None, old: str | None, new: str | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         run_diff(Console(), runs.run, stage, old, new, 5, as_json=False)
 
