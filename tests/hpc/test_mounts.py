@@ -19,7 +19,7 @@ from hpc.mounts import filesystem_type, free_bytes, free_inodes, is_shared, moun
 TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 30 27 0:40 / /lustre rw,noatime shared:2 master:3 - lustre 10.0.0.1@tcp:/scratch rw,flock
 31 27 0:41 / /lustre/projects rw - nfs4 server:/projects rw,vers=4.2,acdirmax=60
-32 27 0:42 / /home/my\040disk\134 rw - fuse.sshfs me@host:/x rw,user_id=0
+32 27 0:42 / /media/my\040disk\134 rw - fuse.sshfs me@host:/x rw,user_id=0
 33 27 0:43 / /media/stick rw - fuseblk /dev/sdb1 rw
 34 27 0:44 / /bucket rw - fuse.gcsfuse bucket rw
 35 27 0:45 / /mnt rw - xfs /dev/sdc rw
@@ -44,7 +44,7 @@ def table(tmp_path: Path) -> Path:
         ("/lustre/projects/x", "nfs4", True),
         ("/lustre/projectsx", "lustre", True),
         ("/lustrex", "ext4", False),
-        ("/home/my disk\\/x", "fuse.sshfs", True),
+        ("/media/my disk\\/x", "fuse.sshfs", True),
         ("/media/stick/x", "fuseblk", False),
         ("/bucket", "fuse.gcsfuse", True),
         ("/mnt/x", "gpfs", True),
