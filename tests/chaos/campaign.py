@@ -49,6 +49,9 @@ FINISH_S = 240.0
 MAX_RESUBMISSIONS = 6
 """After the last fault: what a user must type `ccpipe retry` at most, and how long it may take."""
 
+SHOWN = 20
+"""Violations of one round that are printed, and of a campaign that are in its line of JSON."""
+
 DISKS = ("tmpfs", "ext4")
 PARTITIONS = ("main", "scrap")
 
@@ -86,6 +89,7 @@ class Tally:
     def line(self) -> str:
         """Everything as one line of JSON."""
         value = {key: dict(item) if isinstance(item, Counter) else item for key, item in vars(self).items() if key != "began"}
+        value |= {"violations": self.violations[:SHOWN], "n_violations": len(self.violations)}
         return json.dumps(value | {"minutes": round((time.monotonic() - self.began) / 60, 1), "faults": self.injected.total()})
 
 
@@ -204,7 +208,10 @@ def play(
     tally.slices_begun_twice += len(begun) - len(set(begun))
     if broken:
         tally.violations += [f"round {number}: {line}" for line in broken]
-        print("\n".join(f"  BROKEN: {line}" for line in broken), f"\n  kept: {folder}", flush=True)
+        shown = [f"  BROKEN: {line}" for line in broken[:SHOWN]] + (
+            [f"  ... and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
+        )
+        print("\n".join(shown), f"  kept: {folder}", sep="\n", flush=True)
     else:
         tally.survived += injected
         shutil.rmtree(folder)

@@ -55,6 +55,7 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         write(run / STATE / name, "")
     for name in ("failed/00001@x-host-1.json", "failed/forgiven/00001@x-host-2.json"):
         write(run / STATE / name, {"unit": "00001", "cause": "worker killed by SIGKILL"})
+    (run / STATE / "launches/slurm-1/.submission_file_5f.sh").symlink_to(run / STATE / "launches/slurm-1/7_submission.sh")
     for unit in UNITS:
         write(run / f"meta/slow/{FP}/{unit}.parquet", f"columns of {unit}")
         write(run / STATE / "done" / f"{unit}.json", sentinel(unit))
@@ -100,6 +101,11 @@ def two_sentinels(run: Path) -> None:
             archive.writestr("00001.json", json.dumps(sentinel("00001")))
 
 
+def point(link: Path, target: str) -> None:
+    link.unlink()
+    link.symlink_to(target)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a wrong byte": (lambda run: write(run / f"meta/slow/{FP}/00001.parquet", "columns of 0000!"), "00001.parquet: other bytes"),
     "a missing file": (lambda run: (run / f"meta/slow/{FP}/00001.parquet").unlink(), "00001.parquet: not what its sentinel says"),
@@ -134,7 +140,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a temporary name": (lambda run: write(run / STATE / "done/.00001.json.5f", ""), "done/.00001.json.5f: an orphan"),
     "an output nobody names": (lambda run: write(run / f"meta/slow/{FP}/00009.parquet", ""), "00009.parquet: an orphan"),
     "a pickle": (lambda run: write(run / STATE / "launches/slurm-1/7_0_result.pkl", ""), "7_0_result.pkl: an orphan"),
-    "a broken link": (lambda run: (run / "meta/slow/.current.5f").symlink_to("elsewhere"), ".current.5f: a link that leads nowhere"),
+    "half a link": (lambda run: (run / "meta/slow/.current.5f").symlink_to(FP), ".current.5f: an orphan, or a link"),
+    "a broken link": (lambda run: point(run / "meta/slow/current", "gone"), "meta/slow/current: an orphan, or a link that leads nowhere"),
 }
 
 

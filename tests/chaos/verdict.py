@@ -28,7 +28,7 @@ KNOWN = re.compile(
     | state/[^/]+/[0-9a-f]{12}/(
           plan\.json | _SUCCESS\.json | units\.json | done\.zip
         | done/[^/.][^/]*\.json
-        | launches/[^/]+\.json | launches/[^/]+/(sent|scaled-\d+)\.json | launches/[^/]+/(\d+_submission|\.submission_file_\w+)\.sh
+        | launches/[^/]+\.json | launches/[^/]+/(sent|scaled-\d+)\.json | launches/[^/]+/\d+_submission\.sh
         | tasks/[^/.][^/]*\.json
         | failed/(forgiven/)?[^/.][^/@]*@[^/]+\.json
         | retired/[^/.][^/]*\.json
@@ -43,6 +43,10 @@ EXPLAINED = re.compile(r"No space left on device|\b(killed|out_of_memory|time_li
 
 TRACEBACK_END = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)$", re.MULTILINE)
 """The line of a traceback that says what happened."""
+
+
+KNOWN_LINKS = re.compile(r"(.*/)?current|state/[^/]+/[0-9a-f]{12}/launches/[^/]+/\.submission_file_\w+\.sh")
+"""Symbolic links that may lie there, as long as they lead somewhere: to a version; to a script that was sent, from its name before."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ def check_nobody_works(run: Path) -> list[str]:
 
 
 def check_no_orphans(run: Path) -> list[str]:
-    """After `gc`: every file is named by a sentinel, or is a known state file, or a `current` link to a version that is there."""
+    """After `gc`: every file is named by a sentinel, or is a known state file, or a known link that leads somewhere."""
     named = {output["path"] for version in every_version(run) for output in _outputs(version)}
     wrong = []
     for folder, names, files in os.walk(run):
@@ -212,8 +216,8 @@ def check_no_orphans(run: Path) -> list[str]:
             path = Path(folder, name)
             below = path.relative_to(run).as_posix()
             if path.is_symlink():
-                if name != "current" or not path.exists():
-                    wrong.append(f"{below}: a link that leads nowhere")
+                if not path.exists() or not KNOWN_LINKS.fullmatch(below):
+                    wrong.append(f"{below}: an orphan, or a link that leads nowhere")
             elif below not in named and not KNOWN.fullmatch(below):
                 wrong.append(f"{below}: an orphan")
     return sorted(wrong)
