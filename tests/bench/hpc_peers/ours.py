@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpc_peers.measure import Contender, count_names
 
+from hpc.fold import FOLD_UNITS
 from hpc.state import StageState
 
 HERE = Path(__file__).parent
@@ -43,5 +44,6 @@ def committed(run: Path) -> int:
     state = the_state(run)
     if state is None:
         return 0
-    units = len(state.plan.units)
-    return units if state.success_path.exists() else min(units - 1, count_names(state.folder / "done"))
+    units, loose = len(state.plan.units), count_names(state.folder / "done")
+    folding = loose > 0 and units >= FOLD_UNITS
+    return units if state.success_path.exists() and not folding else min(units - 1, loose)

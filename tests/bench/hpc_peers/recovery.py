@@ -40,7 +40,7 @@ class Loss:
 
 def losses(slurm: SlurmCluster | None, stale: bool) -> list[Loss]:
     """`stale`: also the slow one, a claim of a dead host at the standard heartbeat, which takes a minute and a half."""
-    found = [Loss("worker process SIGKILLed; its task starts another, after the pause of a failed unit (5 s)", kill_worker)]
+    found = [Loss("worker process SIGKILLed: its task starts another", kill_worker)]
     if slurm is None:
         return found
 
@@ -53,9 +53,9 @@ def losses(slurm: SlurmCluster | None, stale: bool) -> list[Loss]:
 
         found.append(Loss(name, measured))
 
-    of_slurm("whole task SIGKILLed; another task on the same host is idle", lambda cluster, folder: kill_task(cluster, folder))
+    of_slurm("whole task SIGKILLed; another task on the same host waits for its unit", lambda cluster, folder: kill_task(cluster, folder))
     of_slurm(
-        "whole task SIGKILLed; another task on another host is idle, heartbeat 2 s (dead after 12 s)",
+        "whole task of another host lost before anybody saw its heart beat; heartbeat 2 s (dead after 12 s)",
         lambda cluster, folder: kill_task(cluster, folder, other_host=True, env={"HPC_HEARTBEAT_S": "2"}),
     )
     if stale:
@@ -63,9 +63,7 @@ def losses(slurm: SlurmCluster | None, stale: bool) -> list[Loss]:
             "the same with the standard heartbeat of 15 s (dead after 90 s)",
             lambda cluster, folder: kill_task(cluster, folder, other_host=True),
         )
-    of_slurm(
-        "whole task SIGKILLed, no other alive: the gate launches the next round", lambda cluster, folder: kill_task(cluster, folder, 1)
-    )
+    of_slurm("whole task SIGKILLed, no other alive: the gate sends the next round", lambda cluster, folder: kill_task(cluster, folder, 1))
     of_slurm("node failure (SlurmdTimeout 6 s), no other task alive: Slurm requeues the element", lose_node)
     return found
 
@@ -79,13 +77,17 @@ def kill_worker(folder: Path) -> float:
 
 
 def kill_task(slurm: SlurmCluster, folder: Path, tasks: int = 2, other_host: bool = False, env: Mapping[str, str] | None = None) -> float:
-    """A task is killed as by the kernel, nothing is requeued. `other_host`: its claim is made to name a host that cannot be looked into."""
+    """A task is killed as by the kernel, nothing is requeued.
+
+    `other_host`: its claim is made to name a host that cannot be looked into, and it dies before the other worker first looks: had that
+    one seen a heartbeat, it would have left, and the gate would send the next round.
+    """
     submit(slurm, folder, tasks, env or {})
-    holder = holder_at_work(folder, idle=tasks > 1)
+    holder = holder_at_work(folder, idle=tasks > 1 and not other_host)
     if other_host:
         path = the_state_of(folder).claim_path(LONG)
         path.write_text(json.dumps(holder | {"host": "elsewhere"}))
-    slurm.run("scancel", "--full", "--signal=KILL", holder["job"])
+    kill_with_parent(holder["pid"])
     return seconds_until_taken(folder, holder)
 
 
@@ -96,12 +98,19 @@ def lose_node(slurm: SlurmCluster, folder: Path) -> float:
     return seconds_until_taken(folder, holder)
 
 
+def kill_with_parent(worker: int) -> None:
+    """The task first, which would otherwise start its worker anew."""
+    task = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(task, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+
+
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def submit(slurm: SlurmCluster, folder: Path, tasks: int, env: Mapping[str, str]) -> None:
     """So many array elements of one process; the long unit, and a short one for each further element."""
-    wanted = {"BENCH_UNITS": str(tasks), "BENCH_TASKS": str(tasks), "BENCH_CPUS": "1", "BENCH_UNIT_S": "60,1"}
+    wanted = {"BENCH_UNITS": str(tasks), "BENCH_TASKS": str(tasks), "BENCH_CPUS": "1", "BENCH_UNIT_S": "60,3"}
     with started(folder, ["submit"], {**slurm.env(), **wanted, **env}) as command:
         if command.wait(120):
             raise RuntimeError(f"submit returned {command.returncode}: {folder.with_suffix('.out').read_text()}")
