@@ -165,7 +165,9 @@ def test_files_that_only_an_undisturbed_run_has(run: Path) -> None:
 
 
 def test_somebody_left_working_is_found_with_its_claim(run: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()", "--run", run], stdin=subprocess.PIPE) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()", "--run", run], **pipes) as process:
+        assert process.stdout is not None and process.stdout.readline()  # until then its command line may be empty
         write(run / STATE / "claims" / "00001", {"pid": process.pid})
         broken = check_nobody_works(run)
         assert [f"process {process.pid} still works" in broken[0], f"living process {process.pid}" in broken[1]] == [True, True]
