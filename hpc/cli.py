@@ -104,6 +104,8 @@ def add_run_verbs(add: Add, stage: str | None = None) -> None:
     gate.add_argument("--stage", required=not stage, default=stage)
     gate.add_argument("--fp12", help="which version of the stage (default: the one planned last)")
     gate.add_argument("--launch", help="the launch that it ends: what is missing is launched again")
+    for sub in (work, gate):
+        sub.add_argument("--shared-state", action="store_true", help="others may write into the run directory, and are trusted")
     if stage is not None:
         return
     for name, body, about in (

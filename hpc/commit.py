@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpc.attempt import Attempt
-from hpc.files import file_digest, fsync_file, fsync_folder, publish_once
+from hpc.files import file_digest, move_into_place, publish_once, seal, sync_folders
 from hpc.inputs import Commits, resolve_inputs
 from hpc.plan import PlannedUnit
 from hpc.points import reached
@@ -127,32 +127,22 @@ def publish_unit(state: StageState, unit: PlannedUnit, out: Mapping[str, Path], 
     outputs: dict[str, dict[str, Any]] = {}
     for dataset, path in out.items():
         final = state.plan.outputs[dataset].format(unit=unit.id)
-        outputs[dataset] = {"path": final, "bytes": path.stat().st_size, "digest": file_digest(path)}
+        size, digest = seal(path)
+        outputs[dataset] = {"path": final, "bytes": size, "digest": digest}
     sentinel["outputs"] = outputs
     if state.is_done(unit.id):
         return _validate(state, unit.id, outputs)
-    folders = set()
-    for dataset, path in out.items():
-        target = state.run / outputs[dataset]["path"]
-        fsync_file(path)
-        _rename(path, target)
-        folders.add(target.parent)
+    targets = {path: state.run / outputs[dataset]["path"] for dataset, path in out.items()}
+    for path, target in targets.items():
+        move_into_place(path, target, sync_file=False, sync_folder=False)
         reached("output.moved")
-    for folder in sorted(folders):
-        fsync_folder(folder)
+    sync_folders({target.parent for target in targets.values()})
     reached("outputs.synced")
-    if not publish_once(state.done_path(unit.id), sentinel):
+    # the folder of the sentinels is fsynced by the worker, now and then: should it lose one of the last second, the unit runs again
+    if not publish_once(state.done_path(unit.id), sentinel, sync_folder=False):
         return _validate(state, unit.id, outputs)
     reached("sentinel.linked")
     return "committed"
-
-
-def _rename(source: Path, target: Path) -> None:
-    try:
-        os.rename(source, target)
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(source, target)
 
 
 def _validate(state: StageState, unit: str, outputs: Mapping[str, Any]) -> Outcome:

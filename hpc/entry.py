@@ -130,8 +130,8 @@ def run_work(args: argparse.Namespace) -> int:
     if args.task < 0 or args.tasks < 1 or args.first < 0:
         raise UsageError(f"--task {args.task} --tasks {args.tasks}: expected a number from 0, and at least one task")
     procs = args.procs or int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or os.cpu_count() or 1
+    _check_private(args)
     state, launch = find_launch(args, procs)
-    check_private(state.run, bool(launch.site.get("shared_state")), state.folder)
     args.task += args.first
     args.first = 0
     if args.worker is not None:
@@ -159,12 +159,20 @@ def run_work(args: argparse.Namespace) -> int:
     return code
 
 
+def _check_private(args: argparse.Namespace) -> None:
+    """Before anything in the run directory is believed: whether others may write there is not for it to say, but for the command."""
+    run = args.run.absolute()
+    fp12 = args.fp12 or (args.launch or "").partition("/")[0]
+    check_private(run, args.shared_state, run / "state" / args.stage / fp12 if fp12 else None)
+
+
 def worker_command(args: argparse.Namespace, state: StageState, launch: Launch, worker: int, procs: int) -> list[str]:
     """Command line of one worker process."""
     return [
         *(sys.executable, "-m", "hpc", "work", "--run", str(state.run), "--stage", state.stage),
         *("--launch", f"{state.fp12}/{launch.id}", "--task", str(args.task), "--tasks", str(args.tasks)),
         *("--procs", str(procs), "--worker", str(worker)),
+        *(["--shared-state"] if launch.site.get("shared_state") else []),
     ]
 
 
@@ -211,6 +219,7 @@ def run_gate_job(args: argparse.Namespace) -> int:
     from hpc.gate import run_gate
 
     run = args.run.absolute()
+    check_private(run, args.shared_state, run / "state" / args.stage / args.fp12 if args.fp12 else None)
     state = StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"])
     if not state.plan_path.exists():
         raise UsageError(f"no plan {state.plan_path}; expected a stage and the fingerprint of one of its plans, as `plan` shows them")

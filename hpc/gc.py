@@ -155,8 +155,9 @@ def _leftovers(state: StageState, busy: set[str]) -> Iterator[Garbage]:
         else:
             yield from (_measure(part, "left by an attempt that ended") for part in inside if part not in kept)
     if not busy:
-        for path in _hidden(state.folder):
-            yield _measure(path, "left by a write that was cut short")
+        for folder in (state.folder, *sorted({(state.run / template).parent for template in plan.outputs.values()})):
+            for path in _hidden(folder):
+                yield _measure(path, "left by a write that was cut short")
         for unit in sorted(names_in(state.folder / "claims")):
             yield _measure(state.claim_path(unit), "claim of a process that is gone")
     yield from _superseded(state)
@@ -168,7 +169,8 @@ def _named_files(state: StageState) -> set[Path]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
+    """Published files; names with a dot are looked at by `_hidden`."""
+    return sorted(path for name in names_in(folder) if not (path := folder / name).is_dir())
 
 
 def _unit_of(path: Path, plan: Plan, state: StageState) -> str | None:

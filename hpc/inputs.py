@@ -61,6 +61,8 @@ def resolve_inputs(run: Path, plan: Plan, unit: PlannedUnit) -> tuple[Files, Com
         files[item.dataset] = []
         for member in unit.members:
             sentinel = state.sentinel(member)
+            if sentinel is None and settled(lambda: state.is_done(member), state.done_path(member)):  # noqa: B023 - called at once
+                sentinel = state.sentinel(member)
             if sentinel is None:
                 raise NotReady(
                     f"{plan.stage} {unit.id} waits for {item.stage} {member}, which is not committed; run stage {item.stage} first"
@@ -95,14 +97,8 @@ def _read_whole(state: StageState) -> _Whole:
 def _check_size(state: StageState, output: Mapping[str, Any], unit: str) -> Path:
     path = state.run / str(output["path"])
 
-    def size() -> int | None:
-        try:
-            return path.stat().st_size
-        except FileNotFoundError:
-            return None
-
-    if not settled(lambda: size() == output["bytes"], path):
-        seen = size()
+    if not settled(lambda: path.stat().st_size == output["bytes"], path):
+        seen = path.stat().st_size if path.exists() else None
         raise LostInput(
             f"{path} has {'no file' if seen is None else f'{seen} bytes'}; its sentinel says {output['bytes']} bytes. "
             f"Take the unit back with `redo` (stage {state.stage}, unit {unit}) and run that stage again"

@@ -128,6 +128,7 @@ def task_command(state: StageState, launch: Launch, first: int) -> list[str]:
         *(*worker_python(launch.profile), "work", "--run", str(state.run), "--stage", state.stage),
         *("--launch", f"{state.fp12}/{launch.id}", "--first", str(first), "--task", TASK_ID, "--tasks", str(launch.tasks)),
         *("--procs", str(launch.procs)),
+        *_trust(launch),
     ]
 
 
@@ -137,7 +138,13 @@ def gate_script(state: StageState, launch: Launch, dependency: str | None) -> st
         f"{launch.name}.gate", gate_resources(site), site, array=None, log=state.logs / "gate-%j.log", dependency=dependency
     )
     command = [*worker_python(site), "gate", "--run", str(state.run), "--stage", state.stage, "--fp12", state.fp12, "--launch", launch.id]
+    command += _trust(launch)
     return render(options, site, command)
+
+
+def _trust(launch: Launch) -> list[str]:
+    """Said in the script, which Slurm keeps, not in the run directory, which others may write to."""
+    return ["--shared-state"] if launch.site.get("shared_state") else []
 
 
 def gate_resources(site: Site) -> Resources:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from hpc.files import fsync_folder, link_or_copy, names_in, publish_once
+from hpc.files import link_or_copy, make_folder, names_in, publish_once, sync_folders
 from hpc.pending import NOT_COMMITTED, Commits, Pending
 from hpc.points import reached
 from hpc.state import StageState
@@ -78,8 +77,8 @@ def _linked(state: StageState, unit: str, sentinel: Mapping[str, Any]) -> dict[s
             return None
         final = state.plan.outputs[dataset].format(unit=unit)
         target = state.run / final
-        target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(source, target)
-        fsync_folder(target.parent)
+        make_folder(target.parent)
+        link_or_copy(source, target, sync_folder=False)
         outputs[dataset] = {**entry, "path": final}
+    sync_folders({(state.run / entry["path"]).parent for entry in outputs.values()})
     return outputs

@@ -17,6 +17,7 @@ from typing import Any
 from hpc.attempt import Attempt
 from hpc.files import fsync_file, fsync_folder, names_in, publish_once, read_json_if_exists
 from hpc.inputs import Commits
+from hpc.mounts import settled
 from hpc.plan import PlannedUnit
 from hpc.points import reached
 from hpc.scratch import bring
@@ -97,10 +98,7 @@ class SlicedUnit:
 
 
 def _has_files(folder: Path, files: Mapping[str, int]) -> bool:
-    try:
-        return all((folder / name).stat().st_size == size for name, size in files.items())
-    except FileNotFoundError:
-        return False
+    return settled(lambda: all((folder / name).stat().st_size == size for name, size in files.items()), folder / "any")
 
 
 def discard_slices(state: StageState, unit: str) -> None:

@@ -6,6 +6,7 @@ It begins with its own share of the launch and then helps with whatever is uncla
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import time
@@ -19,7 +20,7 @@ from hpc.attempt import Attempt, new_attempt
 from hpc.board import Board
 from hpc.claims import HEARTBEAT_S, Claim, Heart, Watch, read_claim, take_over, try_claim
 from hpc.commit import Kind, UnitRun, record_failure
-from hpc.files import names_in, read_json_if_exists
+from hpc.files import names_in, read_json_if_exists, sync_folders
 from hpc.inputs import NotReady
 from hpc.state import StageState, latest
 from hpc.work import Work
@@ -32,6 +33,8 @@ EXIT_STOPPED = 75
 EXIT_LEFT = 3
 """Units are parked, failing or not ready: the gate says which."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 MAX_FAILURES = 3
 MAX_BACKOFF_S = 300.0
 """The pause before a unit is tried again doubles each time, up to this."""
@@ -42,6 +45,12 @@ short stage must not cost seconds, that of a long one no storm of reads. Nothing
 
 WATCHED = 16
 """Claims of others that an idle worker watches; with many workers each claim is watched by some."""
+
+FULL_PATIENCE_S = 900.0
+"""How long a worker waits for room on a full disk, which is no fault of the unit in hand, before it leaves."""
+
+SYNC_S = 1.0
+"""How often a worker that commits unit after unit fsyncs the folder of the sentinels."""
 
 OVERLAP_WAIT_S = 600.0
 """How long a worker of an overlapping stage waits for units to become ready before it leaves the rest to the next round."""
@@ -95,6 +104,7 @@ class Worker:
     poll_s: float = POLL_S
     overlap: bool = False
     local: Path | None = None
+    full_patience_s: float = FULL_PATIENCE_S
     heart: Heart = field(default_factory=Heart)
 
     def __post_init__(self) -> None:
@@ -106,6 +116,8 @@ class Worker:
         self.tries: Counter[str] = Counter()
         self.not_before: dict[str, float] = {}
         self.idle_since = time.monotonic()
+        self.full_since: float | None = None
+        self.synced = 0.0
         # one identity for the process: claims of a killed process can be told by its pid
         self.me = new_attempt()
         self.max_failures = self.max_failures or int(self.requested.get("max_failures", MAX_FAILURES))
@@ -126,7 +138,14 @@ class Worker:
                     break
         finally:
             self.heart.stop()
+            self._sync_done(every_s=0.0)
         return self.report
+
+    def _sync_done(self, every_s: float = SYNC_S) -> None:
+        """Force the names of our sentinels to disk, if that was not done a moment ago."""
+        if self.report.committed and time.monotonic() - self.synced >= every_s:
+            sync_folders([self.state.done_path("any").parent])
+            self.synced = time.monotonic()
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -162,7 +181,7 @@ class Worker:
         try:
             claim = try_claim(self.state.claim_path(unit), self.me, self.heart)
         except OSError as error:
-            self._fail(unit, new_attempt(), error)
+            self._could_not_claim(unit, error)
             turn.left.append(unit)
             turn.progress = True
             return
@@ -171,6 +190,12 @@ class Worker:
             turn.wait(0)
             return
         self._run_claimed(unit, claim, turn)
+
+    def _could_not_claim(self, unit: str, error: OSError) -> None:
+        if error.errno in FULL:
+            self._wait_for_room(unit, error)
+        else:
+            self._fail(unit, new_attempt(), error)
 
     def _run_claimed(self, unit: str, claim: Claim, turn: Pass) -> None:
         with claim:
@@ -189,7 +214,7 @@ class Worker:
                 try:
                     claim = take_over(path, self.me, self.heart)
                 except OSError as error:
-                    self._fail(unit, new_attempt(), error)
+                    self._could_not_claim(unit, error)
                     continue
                 self._run_claimed(unit, claim, turn)
                 return
@@ -244,14 +269,32 @@ class Worker:
             log.warning("%s", error)
             self.report.not_ready[unit_id] = str(error)
             return False
+        except OSError as error:
+            if error.errno in FULL:
+                return self._wait_for_room(unit_id, error)
+            self._fail(unit_id, attempt, error)
+            return True
         except Exception as error:
             self._fail(unit_id, attempt, error)
             return True
+        self.full_since = None
         log.info("%s %s %s in %.1f s", self.state.stage, unit_id, outcome, time.monotonic() - started)
         self.report.stopped = outcome == "stopped"
         self.report.committed += outcome == "committed"
         self.report.lost += outcome == "lost"
+        self._sync_done()
         return False
+
+    def _wait_for_room(self, unit: str, error: OSError) -> bool:
+        """A full disk: no unit is to blame, and all would fail. True when it is worth another try."""
+        self.full_since = self.full_since or time.monotonic()
+        log.error("%s %s: %s; waiting for room", self.state.stage, unit, error)
+        if time.monotonic() - self.full_since >= self.full_patience_s:
+            self.report.left[unit] = f"{error}; make room, and submit again"
+            self.report.stopped = True
+            return False
+        self._sleep(min(max(1.0, time.monotonic() - self.full_since), MAX_BACKOFF_S, self.full_patience_s))
+        return True
 
     def _fail(self, unit: str, attempt: Attempt, error: Exception) -> None:
         log.error("%s %s failed", self.state.stage, unit, exc_info=error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hpc.doctor import Finding, check_filesystem, check_gpus, check_slurm
+from hpc.doctor import Finding, check_filesystem, check_gpus, check_scratch, check_slurm
 from hpc.site import Site
 from jobs.config import ConfigError, RunConfig, load_config
 from jobs.flow import build_flow, model_files
@@ -60,8 +60,10 @@ def _findings(config_path: Path) -> Iterator[Finding]:
         yield Finding("fail", "config", str(error))
     if "numba" not in missing:
         yield _numba_cache()
-    yield from _filesystem(config.run_dir if config else Path.cwd())
-    yield from check_slurm(config.site if config else Site())  # type: ignore[call-arg]  # every field has a default
+    site = config.site if config else Site.model_validate({})
+    yield from _filesystem(config.run_dir if config else Path.cwd(), site)
+    yield from check_scratch(site)
+    yield from check_slurm(site)
 
 
 def _numba_cache() -> Finding:
@@ -77,9 +79,9 @@ def _numba_cache() -> Finding:
     )
 
 
-def _filesystem(folder: Path) -> Iterator[Finding]:
+def _filesystem(folder: Path, site: Site) -> Iterator[Finding]:
     try:
-        yield from check_filesystem(folder)
+        yield from check_filesystem(folder, shared_state=site.shared_state)
     except OSError as error:
         text = f"{folder}: {error.strerror} ({error.filename}); expected a folder that can be made and written: change `dir` in [run]"
         yield Finding("fail", "run directory", text)

@@ -118,7 +118,7 @@ def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
 
 def test_planning_a_flow_loads_no_heavy_library() -> None:
     """What the walk above cannot see: a library that another one pulls in."""
-    code = "import sys, jobs.cli, jobs.launching, jobs.work, jobs.local; print(*sys.modules)"
+    code = "import sys, jobs.cli, hpc.launching, hpc.entry, hpc.local, hpc.rounds; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO).stdout
     assert not HEAVY & set(loaded.split())
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from toy import Squares, in_child, make_squares
 
-import hpc.claims
 from hpc.attempt import Attempt, new_attempt, process_alive
-from hpc.claims import Watch, is_surely_dead, read_claim, take_over, try_claim
-from hpc.worker import Worker
+from hpc.claims import Heart, Watch, is_surely_dead, read_claim, take_over, try_claim
+from hpc.worker import EXIT_STOPPED, Worker
 
 ELSEWHERE = Attempt("0000-far-1", "far-away", 1, "77_3", 1)
 
@@ -52,9 +51,9 @@ def test_a_claim_that_was_taken_over_is_not_removed_by_its_old_holder(tmp_path: 
     assert (read_claim(path) or {})["id"] == heir.id
 
 
-def test_the_holder_keeps_its_claim_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hpc.claims, "HEARTBEAT_S", 0.01)
-    claim = try_claim(tmp_path / "claim", new_attempt())
+def test_the_holder_keeps_its_claim_warm(tmp_path: Path) -> None:
+    heart = Heart(0.01)
+    claim = try_claim(tmp_path / "claim", new_attempt(), heart)
     assert claim is not None
     with claim:
         before = claim.path.stat().st_mtime_ns
@@ -64,6 +63,7 @@ def test_the_holder_keeps_its_claim_warm(tmp_path: Path, monkeypatch: pytest.Mon
         assert claim.path.stat().st_mtime_ns > before
         claim.path.unlink()  # somebody cleans up: the heartbeat goes on, and the work with it
         time.sleep(0.05)
+    heart.stop()
     assert not claim.path.exists()
 
 
@@ -176,11 +176,11 @@ def test_a_claim_that_cannot_be_written_is_a_failure_of_the_unit_not_of_the_work
         raise OSError(28, "No space left on device")
 
     def work_on_a_full_disk() -> None:
-        os.fsync = os.link = hpc.claims.json.dump = full  # type: ignore[assignment]
-        worker = Worker(state, Squares(), ["000", "001"], lambda: False)
+        os.fsync = os.link = os.write = full  # type: ignore[assignment]
+        worker = Worker(state, Squares(), ["000", "001"], lambda: False, full_patience_s=0.0)
         os._exit(worker.run().exit_code)
 
-    assert os.waitstatus_to_exitcode(in_child(work_on_a_full_disk)) == 3
+    assert os.waitstatus_to_exitcode(in_child(work_on_a_full_disk)) == EXIT_STOPPED
     assert not state.done_units() and not list(state.folder.glob("claims/*"))
     Worker(state, Squares(), ["000", "001"], lambda: False).run()
     assert state.done_units() == {"000", "001"}

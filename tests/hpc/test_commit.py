@@ -14,13 +14,14 @@ from toy import Squares, Total, die_at_call, in_child, make_squares, make_total,
 from hpc import gate
 from hpc.attempt import new_attempt
 from hpc.claims import try_claim
-from hpc.commit import BrokenStage, check_counts, publish_unit, run_unit
+from hpc.commit import UnitRun, publish_unit
 from hpc.files import publish_once
 from hpc.gate import run_gate
 from hpc.inputs import LostInput, NotReady
 from hpc.launch import start_order
 from hpc.pending import pending_units, retire
 from hpc.state import StageState
+from hpc.work import BrokenStage, check_counts
 from hpc.worker import MAX_FAILURES, Worker
 
 SIZES = [7, 0, 3, 10]
@@ -107,9 +108,9 @@ def test_loser_of_a_race_validates_and_leaves(tmp_path: Path) -> None:
     class Overtaken(Squares):
         def join(self, unit, inputs, slices, out):  # type: ignore[no-untyped-def]
             super().join(unit, inputs, slices, out)
-            assert run_unit(state, Squares(), unit, new_attempt(), never, {}) == "committed"
+            assert UnitRun(state, Squares(), unit, new_attempt(), never).run() == "committed"
 
-    assert run_unit(state, Overtaken(), unit, new_attempt(), never, {}) == "lost"
+    assert UnitRun(state, Overtaken(), unit, new_attempt(), never).run() == "lost"
     assert len(outputs(state)) == 1
 
 
@@ -126,7 +127,7 @@ def test_two_attempts_with_different_bytes_are_an_error(tmp_path: Path) -> None:
     class Racing(Overtaken):
         def join(self, unit, inputs, slices, out):  # type: ignore[no-untyped-def]
             super().join(unit, inputs, slices, out)
-            assert run_unit(state, Squares(), unit, new_attempt(), never, {}) == "committed"
+            assert UnitRun(state, Squares(), unit, new_attempt(), never).run() == "committed"
 
     Worker(state, Racing(), ["000"], never, poll_s=0.01, max_failures=1).run()
     assert outputs(state) == {state.plan.outputs["squares"].format(unit="000"): b"0\n1\n"}
@@ -171,13 +172,13 @@ def test_two_attempts_with_other_slice_cuts_go_on_from_each_other(tmp_path: Path
             if not overtaken:
                 overtaken.append(True)
                 ahead = Coarse()
-                run_unit(state, ahead, unit, new_attempt(), lambda: bool(ahead.slices_run), {})
+                UnitRun(state, ahead, unit, new_attempt(), lambda: bool(ahead.slices_run)).run()
             return result
 
     class Coarse(Squares):
         size = 4
 
-    assert run_unit(state, Slow(), unit, new_attempt(), never, {}) == "committed"
+    assert UnitRun(state, Slow(), unit, new_attempt(), never).run() == "committed"
     work_through(state)
     assert outputs(state) == undisturbed
 
@@ -200,8 +201,8 @@ def test_a_gate_that_looked_too_early_does_not_take_back_success(tmp_path: Path,
     state = make_squares(tmp_path, [2, 3])
     look = gate._look
 
-    def look_early(state: StageState) -> gate.GateReport:
-        report = look(state)
+    def look_early(state: StageState, max_failures: int) -> gate.GateReport:
+        report = look(state, max_failures)
         monkeypatch.setattr(gate, "_look", look)
         work_through(state)
         assert run_gate(state).complete
@@ -265,7 +266,7 @@ def test_units_wait_for_what_they_read(tmp_path: Path) -> None:
     squares = make_squares(tmp_path, [2, 3])
     total = make_total(tmp_path, squares)
     with pytest.raises(NotReady, match="waits for squares 000"):
-        run_unit(total, Total(), total.plan.units[0], new_attempt(), never, {})
+        UnitRun(total, Total(), total.plan.units[0], new_attempt(), never).run()
     worker = work_through(total, Total())
     assert set(worker.report.not_ready) == {"000", "001"} and not total.failures()
 
@@ -276,7 +277,7 @@ def test_a_file_lost_after_its_sentinel_is_named(tmp_path: Path) -> None:
     total = make_total(tmp_path, squares)
     (tmp_path / squares.plan.outputs["squares"].format(unit="001")).unlink()
     with pytest.raises(LostInput, match=r"001.txt has no file; its sentinel says \d+ bytes"):
-        run_unit(total, Total(), total.plan.units[1], new_attempt(), never, {})
+        UnitRun(total, Total(), total.plan.units[1], new_attempt(), never).run()
 
 
 @pytest.mark.parametrize("of", ["members", "all"])

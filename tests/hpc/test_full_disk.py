@@ -18,6 +18,7 @@ from toy import make_squares, outputs
 from hpc import exclusive, files
 from hpc.files import link_or_copy, move_into_place, publish_once, read_json, replace_json, seal
 from hpc.state import StageState
+from hpc.worker import EXIT_DONE, EXIT_STOPPED
 
 HERE = Path(__file__).parent
 BIG = "x" * 400_000
@@ -203,21 +204,29 @@ from toy import Squares
 from hpc.state import StageState
 from hpc.worker import Worker
 state = StageState(Path(sys.argv[1]), "squares", sys.argv[2])
-sys.exit(Worker(state, Squares(), [unit.id for unit in state.plan.units], lambda: False, poll_s=0.01).run().exit_code)
+units = [unit.id for unit in state.plan.units]
+sys.exit(Worker(state, Squares(), units, lambda: False, poll_s=0.01, full_patience_s=float(sys.argv[3])).run().exit_code)
 """
 SIZES = [7, 150, 3, 10]
 
 
-def work(state: StageState) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WORKER, str(state.run), state.fp12]
+def start(state: StageState, patience_s: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WORKER, str(state.run), state.fp12, str(patience_s)]
     path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120)
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def work(state: StageState) -> tuple[int, str]:
+    """Exit code and log of a worker without patience."""
+    process = start(state, 0.0)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
 
 
 @pytest.fixture
 def undisturbed(tmp_path: Path) -> dict[str, bytes]:
     state = make_squares(tmp_path / "undisturbed", SIZES)
-    assert work(state).returncode == 0
+    assert work(state)[0] == EXIT_DONE
     return outputs(state)
 
 
@@ -230,12 +239,10 @@ def test_a_worker_on_a_full_disk_commits_nothing_and_with_room_the_same_command_
     with tmpfs(tmp_path / "m", 2048, 3000) if kind == "tmpfs" else ext4(tmp_path / "m", 8) as folder:
         state = make_squares(folder / "run", SIZES)
         filler = fill(folder, leave)
-        done = work(state)
-        assert done.returncode == 3, done.stderr
-        assert "No space left on device" in done.stderr
-        failures = list(state.folder.glob("failed/*.json"))
-        assert failures or "cannot record the failure" in done.stdout
-        assert all("No space left on device" in read_json(path)["cause"] for path in failures)
+        code, said = work(state)
+        assert code == EXIT_STOPPED, said
+        assert "No space left on device" in said and "waiting for room" in said
+        assert not state.failures(), "the disk was full: no unit is to blame, and none may be parked for it"
         assert "001" not in state.done_units()
         for unit in state.done_units():
             sentinel = state.sentinel(unit)
@@ -243,9 +250,20 @@ def test_a_worker_on_a_full_disk_commits_nothing_and_with_room_the_same_command_
             for entry in sentinel["outputs"].values():
                 assert (state.run / entry["path"]).read_bytes() == undisturbed[entry["path"]]
         filler.unlink()
-        for path in failures:  # what `retry` does: the disk was to blame
-            path.unlink()
-        done = work(state)
-        assert done.returncode == 0, done.stderr
+        code, said = work(state)
+        assert code == EXIT_DONE, said
         assert outputs(state) == undisturbed
         assert not list(state.scratch.iterdir())
+
+
+def test_a_worker_waits_for_room_and_goes_on(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    with tmpfs(tmp_path / "m", 2048, 3000) as folder:
+        state = make_squares(folder / "run", SIZES)
+        filler = fill(folder, 0)
+        process = start(state, 60.0)
+        assert process.stderr is not None
+        assert any("waiting for room" in line for line in process.stderr)
+        filler.unlink()
+        process.communicate(timeout=60)
+        assert process.returncode == EXIT_DONE
+        assert outputs(state) == undisturbed and not state.failures()

@@ -7,7 +7,7 @@ from pathlib import Path
 from toy import Squares, Total, make_squares, make_total
 
 from hpc.attempt import new_attempt
-from hpc.commit import run_unit
+from hpc.commit import UnitRun
 from hpc.pending import pending_units, retire, still_pending
 
 
@@ -19,7 +19,7 @@ def test_a_unit_committed_since_it_was_found_missing_keeps_its_sentinel(tmp_path
     """Planned by one launch, meanwhile committed by another."""
     squares = make_squares(tmp_path, [2, 3])
     todo = pending_units(squares, {})
-    run_unit(squares, Squares(), squares.plan.by_id["001"], new_attempt(), never, {})
+    UnitRun(squares, Squares(), squares.plan.by_id["001"], new_attempt(), never).run()
     left = still_pending(squares, todo)
     assert left == {"000"}
     assert retire(squares, left) == 0
@@ -31,7 +31,7 @@ def test_a_stale_unit_is_taken_back(tmp_path: Path) -> None:
     squares = make_squares(tmp_path, [2])
     total = make_total(tmp_path, squares)
     for state, work in ((squares, Squares()), (total, Total())):
-        run_unit(state, work, state.plan.by_id["000"], new_attempt(), never, {})
+        UnitRun(state, work, state.plan.by_id["000"], new_attempt(), never).run()
     todo = pending_units(total, {"squares": {"000"}})
     assert still_pending(total, todo) == {"000"}
     assert retire(total, still_pending(total, todo)) == 1

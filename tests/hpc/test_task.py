@@ -14,6 +14,7 @@ import pytest
 from toy import Squares, in_child, make_squares, outputs
 
 import hpc.task
+import hpc.board
 from hpc.attempt import new_attempt, process_alive
 from hpc.commit import record_failure
 from hpc.files import read_json
@@ -76,8 +77,10 @@ def test_a_unit_that_kills_its_worker_is_parked_and_the_rest_completes(tmp_path:
     assert not list(state.folder.glob("claims/*"))
 
 
-def test_a_unit_that_others_have_parked_since_the_pass_began_is_left_alone(tmp_path: Path) -> None:
-    """A pass over a long list takes hours; whether a unit is parked is asked again when its turn comes."""
+def test_a_unit_that_others_have_parked_since_the_pass_began_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over a long list takes hours; whether a unit is parked is looked at again meanwhile."""
+    monkeypatch.setattr(hpc.board, "MIN_REFRESH_S", 0.0)
+    monkeypatch.setattr(hpc.board, "MAX_SHARE", 1e9)
     state = make_squares(tmp_path, [3, 3])
 
     class Slow(Squares):

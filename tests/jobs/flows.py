@@ -16,13 +16,13 @@ from rich.console import Console
 from hpc.files import file_digest
 from hpc.gate import run_gate
 from hpc.launch import Launch, launch_name, start_order
+from hpc.launching import make_launch, prepare
+from hpc.local import LocalRun
 from hpc.task import StopFlag
+from hpc.work import make_work
 from hpc.worker import Worker
-from jobs.binding import StageWork
 from jobs.config import load_config
 from jobs.demo.prepare import fill_template
-from jobs.launching import make_launch
-from hpc.local import LocalRun
 from jobs.planning import FlowPlan, StagePlan, plan_flow
 
 TRANSFORMERS = re.compile(r"\[stage\.classify\.(edu|hq)\]\n(?:.+\n)*\n")
@@ -91,7 +91,7 @@ def run_in_forks(
 
 def work_in_forks(flow: FlowPlan, stage: StagePlan, tasks: int, in_child: Callable[[int], None] = lambda task: None) -> list[int]:
     """One launch of one stage; returns the tasks' exit codes (negative: killed by that signal)."""
-    launch = make_launch(flow, stage, launch_name("forks"))
+    launch = make_launch(flow, stage, launch_name("forks"), prepare(stage)[0], tasks)
     pids = [_fork(stage, launch, task, tasks, in_child) for task in range(tasks)]
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
@@ -103,7 +103,7 @@ def _fork(stage: StagePlan, launch: Launch, task: int, tasks: int, in_child: Cal
         try:
             in_child(task)
             units = start_order(launch.units, task, tasks)
-            code = Worker(stage.state, StageWork(launch.work), units, lambda: False, poll_s=0.05).run().exit_code
+            code = Worker(stage.state, make_work(launch.work), units, lambda: False, poll_s=0.05).run().exit_code
         finally:
             os._exit(code)
     return pid

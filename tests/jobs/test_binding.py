@@ -9,8 +9,8 @@ import pytest
 from flows import plan, short_flow
 
 from ccpipe.stage import ModelFile, SlicedStage, Unit
-from hpc.commit import Work
 from hpc.plan import PlannedUnit
+from hpc.work import make_work
 from jobs.binding import StageWork, as_unit
 from jobs.flow import model_files
 
@@ -19,15 +19,14 @@ def test_every_stage_of_the_flow_is_built_again_from_what_its_launch_says(demo: 
     """The launch is JSON: paths, numbers and nested models come back as they were."""
     flow = plan(tmp_path, short_flow(demo, models, tmp_path / "run"))
     for item in flow.stages:
-        work: Work = StageWork(json.loads(json.dumps(item.work(flow.config.folder))))
+        stage = flow.described[item.name].stage
+        work = make_work(json.loads(json.dumps(item.spec.work)))
         assert isinstance(work, StageWork)
-        assert work.stage.name == item.name and type(work.stage) is type(item.stage.stage)
-        assert work.stage.config == item.stage.config
-        assert work.sliced == isinstance(item.stage.stage, SlicedStage)
-        assert model_files(work.stage.config) == model_files(item.stage.config)
-        assert all(
-            isinstance(path, ModelFile) for path in vars(work.stage.config).values() if path in model_files(item.stage.config).values()
-        )
+        assert work.stage.name == item.name and type(work.stage) is type(stage)
+        assert work.stage.config == stage.config
+        assert work.sliced == isinstance(stage, SlicedStage)
+        assert model_files(work.stage.config) == model_files(stage.config)
+        assert all(isinstance(path, ModelFile) for path in vars(work.stage.config).values() if path in model_files(stage.config).values())
 
 
 def test_a_unit_in_the_words_of_ccpipe() -> None:
@@ -35,9 +34,11 @@ def test_a_unit_in_the_words_of_ccpipe() -> None:
     assert as_unit(planned) == Unit("g00001", 1, (4, 12), {"n_shards": 13})
 
 
-@pytest.mark.parametrize("stage", ["dedup.mark", "export.shards", "lid"])
-def test_units_know_their_own_shard_and_how_many_there_are(stage: str, demo: Path, models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "knows"), [("dedup.mark", {"n_shards": 9}), ("export.shards", {}), ("lid", {})])
+def test_units_know_their_own_shard_and_those_that_read_all_how_many(
+    stage: str, knows: dict[str, int], demo: Path, models: Path, tmp_path: Path
+) -> None:
     flow = plan(tmp_path, short_flow(demo, models, tmp_path / "run"))
     units = next(item for item in flow.stages if item.name == stage).plan.units
     assert [as_unit(unit).shards for unit in units] == [(i,) for i in range(9)]
-    assert {unit.detail["n_shards"] for unit in units} == {9}
+    assert all(unit.detail == knows for unit in units)
