@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpc.site import Resources, Site
@@ -76,19 +76,6 @@ def with_procs(resources: Resources, procs: int) -> Resources:
     if not resources.gpus:
         return resources.model_copy(update={"cpus": procs})
     return resources.model_copy(update={"gpus": procs, "cpus": max(1, math.ceil(resources.cpus * procs / resources.gpus))})
-
-
-def last_failures(failures: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many failures there are of each kind.
-
-    >>> last_failures([{"kind": "error"}, {"kind": "lost"}, {"kind": "error"}, {}])
-    {'error': 3, 'lost': 1}
-    """
-    kinds: dict[str, int] = {}
-    for failure in failures:
-        kind = str(failure.get("kind", "error"))
-        kinds[kind] = kinds.get(kind, 0) + 1
-    return kinds
 
 
 def _told(kind: str, n: int) -> str:

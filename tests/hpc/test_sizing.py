@@ -291,6 +291,7 @@ def test_the_inode_budget_holds_and_is_not_far_off(tmp_path: Path, units: int) -
     expected = budget(state.plan, tasks=1, procs=1, folded=state.archive_path.exists(), slices=2)
     slack = 20
     assert expected.running - slack <= max(seen) <= expected.running
+    assert 6 <= max(seen) - ended <= expected.running - expected.ended <= 12
     assert expected.ended - slack <= ended <= expected.ended
     assert expected.kept - slack <= kept <= expected.kept
     assert f"{expected.kept:,} after the gate" in expected.text()

@@ -151,6 +151,13 @@ def test_a_cut_is_the_end_of_a_record(tmp_path: Path, kind: str, share: float) -
     assert all(len(body) == 2000 for body in seen) and len(seen) == pytest.approx(PAGES * share, abs=2)
 
 
+def test_a_cut_is_at_the_nearest_end(tmp_path: Path) -> None:
+    path = Path(warc(tmp_path / "a.warc.gz", True).path)
+    ends = [record.offset + record.length for record in read_records(path, None, 1, Counter())]
+    for end in (ends[2], ends[30], ends[-2]):
+        assert [end_of_part(path, end + off) for off in (-10, 0, 10)] == [end] * 3
+
+
 def test_a_file_in_one_piece_is_taken_whole(tmp_path: Path) -> None:
     import gzip
 
