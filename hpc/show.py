@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from hpc.causes import FailureGroup
 from hpc.efficiency import Efficiency
+from hpc.files import read_json_if_exists
 from hpc.status import StageStatus
 
 SHOWN_CAUSES = 8
@@ -22,15 +24,13 @@ BAD_NODE_SHARE = 0.8
 BAD_NODE_UNITS = 5
 """So many failures of one kind, and that share of them on one host, point to the host."""
 
-RETRY = "python -m hpc retry --run {run} --stage {stage}"
 
-
-def show_status(console: Console, run: Path, stages: Sequence[StageStatus], retry: str = RETRY) -> None:
-    """Everything about a run. `retry`: what to type to try failed units again, with {run} and {stage} in it."""
+def show_status(console: Console, run: Path, stages: Sequence[StageStatus]) -> None:
+    """Everything about a run."""
     console.print(status_table(run, stages))
     for status in stages:
         _show_stalled(console, status)
-        _show_failures(console, status, retry.format(run=run, stage=status.stage))
+        _show_failures(console, status, f"{_retry(run)} --stage {shlex.quote(status.stage)}")
         _show_stragglers(console, status)
     show_efficiency(console, stages)
 
@@ -64,6 +64,12 @@ def _show_stalled(console: Console, status: StageStatus) -> None:
     if status.stalled_s is not None and not status.complete:
         minutes = max(1, round(status.stalled_s / 60))
         console.print(f"{status.stage}: nothing has moved for about {minutes} min by this host's clock", style="yellow", highlight=False)
+
+
+def _retry(run: Path) -> str:
+    """What the user of this run types to try failed units again, up to the stage; flow.json knows it."""
+    flow = read_json_if_exists(run / "flow.json") or {}
+    return str(flow.get("command") or f"python -m hpc {{verb}} --run {shlex.quote(str(run))}").replace("{verb}", "retry")
 
 
 def _show_failures(console: Console, status: StageStatus, retry: str) -> None:

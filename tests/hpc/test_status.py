@@ -170,6 +170,8 @@ def test_failures_show_where_to_look_and_a_bad_node(tmp_path: Path, monkeypatch:
     assert f"{Path(__file__).name}:" in text and "000: OSError: [Errno 5] Input/output error: '/data/0.warc.gz'" in text
     assert f"less +/000 '{log}'" in text
     assert f"retry --run {tmp_path} --stage squares" in text
+    replace_json(tmp_path / "flow.json", {"stages": [], "command": "ccpipe {verb} --config 'my run.toml'"})
+    assert "ccpipe retry --config 'my run.toml' --stage squares" in shown(state)
 
 
 def test_a_failure_record_of_garbage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
