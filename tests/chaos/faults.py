@@ -126,7 +126,7 @@ def _signal(round_: Round, pids: list[int], number: signal.Signals) -> str | Non
 
 @fault
 def kill_a_worker(round_: Round) -> str | None:
-    return _signal(round_, round_.workers(), signal.SIGKILL)
+    return _signal(round_, round_.busy(), signal.SIGKILL)
 
 
 @fault
@@ -149,7 +149,7 @@ def warn_a_task(round_: Round) -> str | None:
 @fault
 def freeze_a_worker(round_: Round) -> str | None:
     """SIGSTOP until its claim is stale and has been taken over, then SIGCONT: the zombie goes on where it was."""
-    if not (workers := round_.workers()):
+    if not (workers := round_.busy()):
         return None
     pid, seconds = round_.rng.choice(workers), STALE_S + round_.rng.uniform(1, 5)
     round_.freeze(pid, seconds)
@@ -223,7 +223,13 @@ def edit_a_threshold(round_: Round) -> str | None:
     sent = round_.ccpipe("submit")
     round_.configure()
     _plan(round_, "back")
-    return f"after at floor {2 * FLOOR}, exit code {sent.returncode}"
+    return f"after at floor {2 * FLOOR}, {_said(sent)}"
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    """`done`, or what the command line said of its failure."""
+    lines = (done.stdout + done.stderr).strip().splitlines() or [""]
+    return "done" if not done.returncode else f"exit code {done.returncode}: {lines[-1][:200]}"
 
 
 def _plan(round_: Round, what: str) -> str | None:
@@ -239,7 +245,7 @@ def scale_up(round_: Round) -> str | None:
     if not can("scale") or (job := _one(round_)) is None:
         return None
     done = round_.ccpipe("scale", "--stage", job.stage, "+2")
-    return f"{job.stage}, exit code {done.returncode}"
+    return f"{job.stage}, {_said(done)}"
 
 
 @fault

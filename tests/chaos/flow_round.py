@@ -5,6 +5,8 @@ Nothing is imported from the code under test: the command line is called as a us
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import shutil
@@ -158,6 +160,14 @@ class Round:
 
     def claims(self) -> list[Path]:
         return sorted(self.run.glob("state/*/*/claims/[!.]*"))
+
+    def busy(self) -> list[int]:
+        """Workers that hold a unit."""
+        holders = set()
+        for claim in self.claims():
+            with contextlib.suppress(OSError, ValueError):  # given back just now, or not written yet
+                holders.add(json.loads(claim.read_text())["pid"])
+        return [pid for pid in self.workers() if pid in holders]
 
     def kill(self, pid: int, number: signal.Signals) -> None:
         """Signal a process of this run, if it still is one."""
