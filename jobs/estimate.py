@@ -29,6 +29,9 @@ from jobs.flow import FlowStage
 from jobs.planning import FlowPlan, StagePlan, plan_flow
 from jobs.probe import Probe, Probed, run_probe
 
+BUSY = 0.75
+"""Of the time that units took in the probe, the share in which they had a core; below, the machine was doing other things too."""
+
 BYTES_PER_TOKEN = 4
 """Of text, where no tokenizer is configured: a rule of thumb for English; Chinese has about as many characters as tokens."""
 
@@ -241,6 +244,12 @@ def _tokens(probe: Probe) -> tuple[float | None, str]:
 
 def _notes(flow: FlowPlan, probe: Probe) -> list[str]:
     notes = [f"{name}: {p.note}." for name, p in probe.stages.items() if p.note]
+    wall, cpu = (sum(getattr(p, name) for p in probe.stages.values()) for name in ("unit_s", "cpu_s"))
+    if wall and cpu / wall < BUSY:
+        notes.append(
+            f"Units of the probe had a core for {100 * cpu / wall:.0f} % of their time: they waited for files, or this machine was busy "
+            "with other work. Hours are too high by as much of that as a compute node would not have."
+        )
     laws: dict[str, list[str]] = {}
     for stage in flow.described.values():
         laws.setdefault(LAWS[stage.row.units], []).append(stage.name)

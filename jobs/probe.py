@@ -46,6 +46,7 @@ class Probed:
     """One stage of a probe. `measured` for units of the real input, None where nothing can be concluded, and `note` says why.
 
     read: documents or records that one unit read, on average. wall_s: of the stage, start to gate. counts: sums over its units.
+    unit_s: wall seconds of all units; cpu_s: how many of these their processes had a core.
     """
 
     measured: Measured | None
@@ -53,6 +54,8 @@ class Probed:
     wall_s: float
     read: float
     counts: dict[str, Any]
+    unit_s: float = 0.0
+    cpu_s: float = 0.0
     note: str = ""
 
 
@@ -155,18 +158,21 @@ def measure_stage(stage: StagePlan, wall_s: float, again: Sequence[tuple[float, 
     counts = [sentinel["counts"] for _, sentinel in pairs]
     sums = {"read": sum(c["read"] for c in counts), "kept": sum(c["kept"] for c in counts), "extra": _add(c["extra"] for c in counts)}
     read = sums["read"] / max(len(pairs), 1)
+    spent = {kind: sum(float(s["seconds"][kind]) for _, s in pairs) for kind in ("wall", "cpu")}
+    told = Probed(None, len(pairs), wall_s, read, sums, spent["wall"], spent["cpu"])
     found = from_sentinels(pairs, source)
     if found is None:
-        return Probed(None, len(pairs), wall_s, read, sums, "no unit declares a cost")
+        return replace(told, note="no unit declares a cost")
     processes = _by_process(pairs)
     busiest = max(sum(_wall(s) for _, s in units) for units in processes)
     fixed, rate, warm_up = fit([[(cost, _wall(s)) for cost, s in units] for units in processes], again)
     found = replace(found, fixed_s=fixed, rate=rate, startup_s=round(max(0.0, wall_s - busiest) + warm_up, 3))
     if stage.resources.gpus and not visible_gpus():
-        spent = sum(_wall(s) for _, s in pairs)
-        note = f"ran without a GPU, {spent:.1f} core-seconds for {sums['read']:,} documents; its GPU-hours are declared, not measured"
-        return Probed(None, len(pairs), wall_s, read, sums, note)
-    return Probed(found, len(pairs), wall_s, read, sums)
+        note = (
+            f"ran without a GPU, {spent['wall']:.1f} core-seconds for {sums['read']:,} documents; its GPU-hours are declared, not measured"
+        )
+        return replace(told, note=note)
+    return replace(told, measured=found)
 
 
 def _add(parts: Any) -> dict[str, int]:

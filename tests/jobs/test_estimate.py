@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,6 @@ def test_tokens_are_counted_by_the_tokenizer_or_estimated_from_bytes(probed: tup
 
 
 def test_gpu_hours_are_declared_where_no_gpu_was_there(probed: tuple[FlowPlan, Probe, str]) -> None:
-    from dataclasses import replace
-
     flow = probed[0]
     stages = tuple(
         replace(s, spec=replace(s.spec, resources=s.resources.model_copy(update={"gpus": 2, "cpus": 16}))) if s.name == "sig" else s
@@ -134,6 +133,14 @@ def test_gpu_hours_are_declared_where_no_gpu_was_there(probed: tuple[FlowPlan, P
     assert estimate.price is None
     priced = replace(estimate, core_hour_price=0.5, gpu_hour_price=2.0)
     assert priced.price == pytest.approx(0.5 * (priced.total("core_hours") - sig.core_hours) + 2 * sig.gpu_hours)
+
+
+@pytest.mark.parametrize(("cpu_s", "told"), [(9.0, False), (4.0, True)])
+def test_a_busy_machine_is_told_of(probed: tuple[FlowPlan, Probe, str], cpu_s: float, told: bool) -> None:
+    flow, probe = probed[0], probe_of(probed[0], 0.01)
+    stages = {name: replace(stage, unit_s=10.0, cpu_s=cpu_s) for name, stage in probe.stages.items()}
+    notes = scale_up(flow, replace(probe, stages=stages), [1]).notes
+    assert any("had a core for 40 %" in note for note in notes) == told
 
 
 # --- a real probe ---
@@ -157,15 +164,13 @@ def test_sizing_reads_what_the_probe_measured(probed: tuple[FlowPlan, Probe, str
 
 def test_a_second_probe_measures_anew(probed: tuple[FlowPlan, Probe, str], tmp_path: Path) -> None:
     flow = probed[0]
-    from dataclasses import replace
-
     text = until(flow.config.text, "extract")
     text = re.sub(r'^dir = ".*"', f'dir = "{tmp_path / "run"}"', text, flags=re.MULTILINE)
     one = plan(tmp_path, text)
     first, second = run_probe(one, "2", 1, quiet()), run_probe(one, "30%", 1, quiet())
     assert first is not None and second is not None and first.sample != second.sample
     assert json.loads((one.run / "probe" / "measured.json").read_text())["share"] == second.share
-    assert replace(second).stages["extract"].counts["read"] > 0
+    assert second.stages["extract"].counts["read"] > 0
 
 
 def test_a_stage_that_fails_in_the_probe_ends_the_estimate(demo: Path, models: Path, tmp_path: Path) -> None:
@@ -179,6 +184,22 @@ def test_a_stage_that_fails_in_the_probe_ends_the_estimate(demo: Path, models: P
     console = quiet()
     assert run_estimate(console, tmp_path / "run.toml", "1", [1], 1, False) == 1
     assert "no luck today" in said(console)
+
+
+def test_what_is_shown_and_what_programs_read_say_the_same(
+    demo: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output holds the JSON alone; progress goes elsewhere."""
+    plan(tmp_path, until(short_flow(demo, models, tmp_path / "run"), "extract"))
+    assert run_estimate(quiet(), tmp_path / "run.toml", "3", [4, 1], 1, True) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["share"] == pytest.approx(1 / 3, abs=0.1) and value["nodes"] == [1, 4]
+    assert [stage["stage"] for stage in value["stages"]] == ["extract"] and value["stages"][0]["units"] == 9
+    assert value["total"]["core_hours"] == pytest.approx(value["stages"][0]["core_hours"]) and value["tokens"] is None
+    console = quiet()
+    assert run_estimate(console, tmp_path / "run.toml", "3", [1, 4], 1, False) == 0
+    shown = said(console)
+    assert re.search(r"extract +9 ", shown) and "4 nodes" in shown and "Kept tokens: unknown, nothing is exported." in shown
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,0", "one", "1,,2", "-3"])
