@@ -1,10 +1,14 @@
 # ccpipe: bare `make` lists the targets.
-# Run stages:  make stage=dedup submit     (also: plan, local, sbatch, retry, status; no stage = the whole flow)
+# Run stages:  make stage=dedup submit     (also: plan, local, sbatch, retry, redo, diff, status; no stage = the whole flow)
+# A running stage:  make stage=extract scale=+8
 
 stage  ?=
 config ?= run.toml
 args   ?=
 data   ?=
+scale  ?=
+hours  ?= 0.1
+seed   ?= 1
 
 VENV   ?= .venv
 PYTHON ?= python3
@@ -14,8 +18,9 @@ DEMO   ?= demo-run
 CCPIPE := $(PY) -m jobs.cli
 CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
 
-.DEFAULT_GOAL := help
-.PHONY: help install models demo test check lint types format plan local submit sbatch retry status doctor bench clean
+.DEFAULT_GOAL := $(if $(scale),scale,help)
+.PHONY: help install models demo test check lint types format plan local submit sbatch retry redo diff estimate gc scale status doctor
+.PHONY: bench bench-hpc chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +55,14 @@ format: install  ## rewrite with ruff
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-plan local submit sbatch retry: install
+plan local submit sbatch retry redo diff: install
 	@$(CCPIPE) $@ $(CHOSEN)
+
+estimate gc: install
+	@$(CCPIPE) $@ --config $(config) $(args)
+
+scale: install
+	@$(CCPIPE) scale $(CHOSEN) $(scale)
 
 # shown by help:
 plan:    ## dry run: arrays, units, resources, and the reason for each
@@ -59,6 +70,11 @@ local:   ## run stages on this machine
 submit:  ## send stages to Slurm as job arrays with gates
 sbatch:  ## print the sbatch scripts instead of sending them
 retry:   ## run again what failed or was parked
+scale:   ## add tasks to a running stage: make stage=extract scale=+8
+redo:    ## take back units that are committed, and what depends on them (args="00003 00007")
+diff:    ## what another version of a stage kept and this one does not, with examples
+estimate:  ## run a sample, and say what the whole input will take (args="--probe 1%")
+gc:      ## what old versions and killed processes left (args=--yes removes it)
 
 status: install  ## how far everything is, from files only (args=--watch)
 	@$(CCPIPE) status --config $(config) $(args)
@@ -68,6 +84,12 @@ doctor: install  ## check Python, models, filesystem, Slurm, GPUs
 
 bench: install  ## figures of tests/bench (args=extract, minhash or annotators; data=FOLDER of *.warc.gz, or of *.txt)
 	$(PY) tests/bench/bench_$(or $(args),extract).py $(if $(data),$(if $(filter-out extract,$(args)),--text) $(data))
+
+bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit and datatrove (args="--units 1000")
+	$(PY) tests/bench/bench_hpc.py $(args)
+
+chaos: models  ## random faults on a real Slurm, and the verdict (hours=1 seed=7)
+	$(PY) tests/chaos/campaign.py --hours $(hours) --seed $(seed) $(args)
 
 clean:  ## remove the demo's run directory and caches
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .mypy_cache

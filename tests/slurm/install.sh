@@ -1,11 +1,13 @@
 #!/bin/sh
-# Installs the Debian/Ubuntu packages that tests/slurm needs (Slurm with accounting, munge, MariaDB) and starts nothing.
+# Installs the Debian/Ubuntu packages that the tests of clusters need (Slurm with accounting, munge, MariaDB) and starts nothing.
 #
 # Run as root; doing it twice does no harm. `SLURM_CONF` and the data folders of the tests are private, so /etc/slurm stays
 # untouched. No system service is started or left enabled by this script: the tests start their own daemons.
 set -eu
 
 packages="slurm-wlm slurmdbd slurm-wlm-mysql-plugin munge mariadb-server"
+# of other tests: small filesystems of other kinds, a linter of shell scripts, modules as clusters have them
+packages="$packages exfat-fuse exfatprogs e2fsprogs shellcheck environment-modules"
 
 if [ "$(id -u)" != 0 ]; then
     echo "install.sh: running as $(id -un), needs root; type: sudo sh tests/slurm/install.sh" >&2
