@@ -16,7 +16,7 @@ from pydantic import Field
 from ccpipe.annotate import Annotator, Documents
 from ccpipe.fasttext_model import FastTextModel, bare_label
 from ccpipe.stage import ModelFile
-from ccpipe.transformer import SequenceClassifier, find_label
+from ccpipe.transformer import SequenceClassifier, check_folder, find_label
 
 COLUMNS: dict[str, pa.DataType] = {"score": pa.float32(), "reason": pa.string()}
 
@@ -89,6 +89,7 @@ class TransformerClassifier(Annotator):
 
     def check(self) -> None:
         find_label(self.config.label, self.config.model)
+        check_folder(self.config.model)
 
     def load(self) -> None:
         c = self.config

@@ -209,7 +209,7 @@ def _existing(warc: Mapping[str, Any]) -> str:
     if seen != warc["bytes"]:
         raise OSError(
             f"{path}: {'no such file' if seen is None else f'{seen} bytes'}; expected {warc['bytes']} bytes as when the manifest was "
-            "frozen. Finish the copy or restore the file, then retry; or start another run with a new manifest"
+            "frozen. Finish the copy or restore the file, then retry; or take in what is there now: ccpipe plan --take-inputs"
         )
     return str(path)
 

@@ -4,13 +4,16 @@ numba's cache looks at the file of the compiled function alone: a kernel that ca
 recompiled when that other file changes. So kernels call only kernels of their own file and `mix`, whose values are part of
 the formats on disk and never change; files talk in arrays.
 Where no folder takes the cache (the package read only and no usable HOME, as on many compute nodes) each process compiles for
-itself; NUMBA_CACHE_DIR names a folder.
+itself; NUMBA_CACHE_DIR names a folder. A cache is a pickle: one in a folder that somebody else may write to is not read.
 No `parallel=True`: the worker runs one process per core. No `fastmath`: results are equal on every machine.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -37,7 +40,7 @@ def kernel(function: Function) -> Function:
     8
     """
     try:
-        return cast(Function, njit(nogil=True, cache=_has_file(function))(function))
+        return cast(Function, njit(nogil=True, cache=_has_file(function) and _is_private_cache())(function))
     except RuntimeError as error:
         if "cannot cache function" not in str(error):
             raise
@@ -47,6 +50,15 @@ def kernel(function: Function) -> Function:
 def _has_file(function: Callable[..., Any]) -> bool:
     """Functions typed into a prompt cannot be cached."""
     return not function.__code__.co_filename.startswith("<")
+
+
+def _is_private_cache() -> bool:
+    """Whether NUMBA_CACHE_DIR, where it is set and exists, can be written by ourselves and root alone."""
+    try:
+        found = Path(os.environ.get("NUMBA_CACHE_DIR") or "/nonexistent").stat()
+    except OSError:
+        return True
+    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @kernel

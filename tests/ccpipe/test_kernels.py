@@ -36,3 +36,12 @@ def test_the_cache_lies_beside_the_module_or_where_numba_is_told(tmp_path: Path)
     told = tmp_path / "told"
     assert run_copy(tmp_path, NUMBA_CACHE_DIR=str(told)).startswith(str(told))
     assert list(told.rglob("*.nbi"))
+
+
+def test_a_cache_that_others_may_write_to_is_neither_read_nor_written(tmp_path: Path) -> None:
+    """It is a pickle: whoever writes there could run code in our processes."""
+    told = tmp_path / "told"
+    told.mkdir()
+    told.chmod(0o777)
+    assert run_copy(tmp_path, NUMBA_CACHE_DIR=str(told)) == f"None {FIRST_OF_SPLITMIX}"
+    assert not list(told.iterdir())
