@@ -8,10 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from hpc.local import LocalRun
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
+from hpc.planner import Flow, Pipeline, Source, StageSpec, plan_pipeline
 from hpc.state import StageState
+from hpc.task import StopFlag
 
 SLICE = 3
+
+RAN: list[tuple[str, str, int]] = []
+"""(stage, unit, first number) of every slice, and of every unit without slices, that this process has run since it was cleared."""
 
 
 class Squares:
@@ -33,6 +41,7 @@ class Squares:
         first, n = (cursor or {"at": 0})["at"], unit.detail["n"]
         last = min(first + self.size, n)
         self.slices_run.append((unit.id, first))
+        RAN.append(("squares", unit.id, first))
         (folder / "numbers.txt").write_text("".join(f"{i * i}\n" for i in range(first, last)))
         counts = {"read": last - first, "kept": last - first, "dropped": {}, "extra": {"sum": sum(range(first, last))}}
         return counts, ({"at": last} if last < n else None)
@@ -50,6 +59,7 @@ class Total:
         pass
 
     def run(self, unit: PlannedUnit, inputs: Mapping[str, Sequence[Path]], out: Mapping[str, Path]) -> dict[str, Any]:
+        RAN.append(("total", unit.id, 0))
         numbers = [int(line) for path in inputs["squares"] for line in path.read_text().split()]
         out["total"].write_text(str(sum(numbers)))
         return {"read": len(numbers), "kept": len(numbers), "dropped": {}, "extra": {}}
@@ -59,6 +69,44 @@ class Total:
 
     def join(self, unit: PlannedUnit, inputs: Any, slices: Sequence[Path], out: Mapping[str, Path]) -> None:
         raise AssertionError("not sliced")
+
+
+def pipeline(
+    run: Path, sizes: Sequence[int], version: int = 1, of: str = "members", tail: int = 1, overlap: bool = False, **notes: Any
+) -> Pipeline:
+    """`squares` and behind it `total`, as a user of hpc describes them. `version`: of squares, `tail`: of total."""
+    here = str(Path(__file__).parent)
+    ids = [f"{i:03d}" for i in range(len(sizes))]
+    squares = StageSpec(
+        "squares",
+        {"version": version},
+        [PlannedUnit(name, i, float(n), (), {"n": n}) for i, (name, n) in enumerate(zip(ids, sizes, strict=True))],
+        {"squares": "squares/{fp}/{unit}.txt"},
+        {"factory": "toy:Squares", "path": here},
+    )
+    each = [PlannedUnit(name, i, 1.0, (name,)) for i, name in enumerate(ids)]
+    total = StageSpec(
+        "total",
+        {"version": tail},
+        each if of == "members" else [PlannedUnit("all", 0, 1.0)],
+        {"total": "total/{fp}/{unit}.txt"},
+        {"factory": "toy:Total", "path": here},
+        (Source("squares", "squares", of),),
+        overlap=overlap,
+    )
+    return Pipeline("toy", run, [squares, total], notes=notes)
+
+
+def run_flow(described: Pipeline) -> Flow:
+    """Plan, then work in this process until all is complete; returns the flow as it was planned at first."""
+    flow = plan_pipeline(described)
+    assert LocalRun(flow, 1, True, Console(quiet=True)).run(flow.stages, StopFlag())
+    return flow
+
+
+def units_run() -> set[tuple[str, str]]:
+    """(stage, unit) of what this process has run since `RAN` was cleared."""
+    return {(stage, unit) for stage, unit, _ in RAN}
 
 
 def make_squares(run: Path, sizes: Sequence[int], version: int = 1) -> StageState:
