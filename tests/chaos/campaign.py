@@ -131,7 +131,8 @@ def disturb(round_: Round, drawn: Iterator[str], n_faults: int, tally: Counter[s
                 tally[kind] += 1
                 if say:
                     print(f"  {time.strftime('%H:%M:%S')} {kind}: {what}", flush=True)
-                due = time.monotonic() + round_.rng.uniform(0.5, 4)
+                # some hit what the one before has left
+                due = time.monotonic() + round_.rng.choice((0.0, round_.rng.uniform(1, 5)))
                 break
         else:
             time.sleep(0.3)

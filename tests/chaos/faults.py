@@ -71,6 +71,17 @@ def cancel_an_array(round_: Round) -> str | None:
 
 
 @fault
+def lose_a_gate(round_: Round) -> str | None:
+    """A gate is cancelled, in most cases while it waits for its array: what depends on it never starts."""
+    gates = [job for job in round_.jobs() if job.is_gate]
+    if not gates:
+        return None
+    gate = round_.rng.choice(gates)
+    round_.slurm.run("scancel", gate.id)
+    return f"{gate.id} {gate.name}, {gate.state}"
+
+
+@fault
 def end_of_the_time_limit(round_: Round) -> str | None:
     if (job := _one(round_)) is None:
         return None

@@ -216,3 +216,13 @@ def test_the_watcher_notes_slices_and_sentinels(run: Path) -> None:
     assert ("slow", FP, "00001", 0) in watcher.seen
     assert ("slow", FP, "00001", 1) not in watcher.seen
     assert watcher.winners[("slow", FP, "00002", None)] == "00002-first"
+
+
+def test_tracebacks_that_a_full_disk_explains_are_no_violation(run: Path) -> None:
+    first = 'Traceback (most recent call last):\n  File "x"\nFileNotFoundError: claims/00002\n'
+    full = 'Traceback (most recent call last):\n  File "x"\nOSError: [Errno 28] No space left on device\n'
+    chained = f"{first}\nDuring handling of the above exception, another exception occurred:\n\n{full}bye\n"
+    write(run / STATE / "logs/8.log", f"{chained}--- Logging error ---\n{first}{first.rstrip()}")
+    assert check_failures(run) == []
+    write(run / STATE / "logs/8.log", f"{first}{chained}")
+    assert len(check_failures(run)) == 1

@@ -41,8 +41,19 @@ KNOWN = re.compile(
 
 EXPLAINED = re.compile(r"No space left on device|\b(killed|out_of_memory|time_limit|lost)\b")
 
-TRACEBACK_END = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)$", re.MULTILINE)
-"""The line of a traceback that says what happened."""
+TRACEBACK_END = re.compile(
+    r"""
+      (?<!---\ Logging\ error\ ---\n) ^Traceback\ \(most\ recent\ call\ last\):\n
+      (?: [ \t|^~].*\n )+
+      ([A-Za-z_][\w.]* (?::\ .*)?) \n
+      (?! \n (During\ handling\ of|The\ above\ exception) )
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+"""The line that says what happened, of the last traceback in a chain.
+
+Not of one that was cut off, or printed because the log could not be written: the log lies on the disk that is filled.
+"""
 
 
 KNOWN_LINKS = re.compile(r"(.*/)?current|state/[^/]+/[0-9a-f]{12}/launches/[^/]+/\.submission_file_\w+\.sh")
@@ -190,8 +201,8 @@ def check_failures(run: Path) -> list[str]:
             if not EXPLAINED.search(f"{failure.get('kind', '')} {failure['cause']}"):
                 wrong.append(f"{version} {failure['unit']}: failed of no fault: {failure['cause']} ({path.relative_to(run)})")
         for path in sorted(version.folder.glob("logs/*.log")):
-            ends = TRACEBACK_END.findall(path.read_text(errors="replace"))
-            wrong += [f"{version}: exception in {path.name}: {line}" for line in dict.fromkeys(ends) if not EXPLAINED.search(line)]
+            ends = dict.fromkeys(found[1] for found in TRACEBACK_END.finditer(path.read_text(errors="replace")))
+            wrong += [f"{version}: exception in {path.name}: {line}" for line in ends if not EXPLAINED.search(line)]
     return wrong
 
 
