@@ -33,8 +33,12 @@ def other_versions(state: StageState) -> Iterator[StageState]:
 
 
 def reusable_units(state: StageState, pending: Pending) -> dict[str, StageState]:
-    """Pending unit -> an older version that has committed the same unit from the same inputs."""
-    wanted = {state.plan.by_id[unit].key: unit for unit, why in pending.items() if why == NOT_COMMITTED}
+    """Pending unit -> an older version that has committed the same unit from the same inputs.
+
+    A unit whose sentinel was taken back here is run: `redo` asks for that, and the older sentinel may be the very one in `retired/`.
+    """
+    taken_back = {name.rpartition("@")[0] for name in names_in(state.folder / "retired")}
+    wanted = {state.plan.by_id[unit].key: unit for unit, why in pending.items() if why == NOT_COMMITTED and unit not in taken_back}
     found: dict[str, StageState] = {}
     for other in other_versions(state) if wanted else ():
         hits = [unit.id for unit in other.plan.units if unit.key and wanted.get(unit.key) == unit.id and unit.id not in found]
@@ -46,13 +50,16 @@ def reusable_units(state: StageState, pending: Pending) -> dict[str, StageState]
 
 
 def adopt(state: StageState, reusable: Mapping[str, StageState]) -> set[str]:
-    """Take the units over; returns those for which it worked. The others are run like any pending unit.
+    """Take the units over; returns those that are committed now. The others are run like any pending unit.
 
     Not taken over: units whose inputs were committed by other attempts since, and those whose outputs are gone.
     """
     commits = Commits(state)
     adopted: set[str] = set()
     for unit, other in reusable.items():
+        if state.is_done(unit):  # somebody was faster: their files stand
+            adopted.add(unit)
+            continue
         sentinel = other.sentinel(unit)
         if sentinel is None or commits.differs(state.plan.by_id[unit], sentinel):
             continue
