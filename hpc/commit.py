@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from hpc.points import reached
 from hpc.scratch import bring
 from hpc.slices import Record, SlicedUnit, discard_slices, remove_uncommitted
 from hpc.state import StageState
+from hpc.usage import peak_rss_bytes
 from hpc.work import BrokenStage, Clock, Counts, Work, add_counts, check_counts
 
 log = logging.getLogger("hpc.commit")
@@ -100,7 +100,7 @@ class UnitRun:
         for dataset, path in out.items():
             if not path.exists():
                 raise BrokenStage(
-                    f"{self.state.stage} {self.unit.id} did not write its output {dataset!r} ({path}); every declared output must be written"
+                    f"{self.state.stage} {self.unit.id} did not write its output {dataset!r} ({path}); expected every one to be written"
                 )
         return {dataset: bring(path, self.scratch) for dataset, path in out.items()}
 
@@ -115,7 +115,7 @@ class UnitRun:
             "inputs": commits,
             "counts": counts,
             "seconds": {kind: round(sum(part[kind] for part in spent), 3) for kind in ("wall", "cpu")},
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_rss_bytes": peak_rss_bytes(),
             "slices": [{"attempt": record["attempt"], **record["seconds"]} for record in slices],
             "requested": dict(self.requested),
             "attempt": self.attempt.to_dict(),

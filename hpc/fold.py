@@ -7,7 +7,6 @@ published before any loose sentinel is removed, and is never changed: a sentinel
 from __future__ import annotations
 
 import json
-import os
 import uuid
 import zipfile
 import zlib
@@ -83,6 +82,6 @@ def remove_loose(folder: Path, units: Iterable[str]) -> None:
     for unit in units:
         (folder / f"{unit}.json").unlink(missing_ok=True)
     try:
-        os.rmdir(folder)
+        folder.rmdir()
     except OSError:
         return  # others have written there, or there never was one

@@ -6,7 +6,6 @@ everything that somebody works on. What is left of a removed version elsewhere (
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -145,9 +144,8 @@ def _leftovers(state: StageState, busy: set[str]) -> Iterator[Garbage]:
             if path not in named and _unit_of(path, plan, state) not in busy:
                 yield _measure(path, "no sentinel names it")
     kept = _slice_folders(state)
-    for name in sorted(os.listdir(state.scratch)) if state.scratch.is_dir() else ():
-        path = state.scratch / name
-        if name.partition("@")[0] in busy:
+    for path in sorted(state.scratch.iterdir()) if state.scratch.is_dir() else ():
+        if path.name.partition("@")[0] in busy:
             continue
         inside = sorted(path.iterdir()) if path.is_dir() else []
         if not any(part in kept for part in inside):

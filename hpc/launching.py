@@ -62,7 +62,7 @@ def send(flow: Flow, stages: Iterable[StagePlan]) -> Iterator[Sent]:
 
 
 def prepare(stage: StagePlan) -> tuple[list[str], int]:
-    """Take back stale sentinels, take over what an older version has. Returns the units to run, in the order of work, and how many were adopted."""
+    """Take back stale sentinels, take over what an older version has. Returns the units to run, in order, and how many were adopted."""
     retire(stage.state, still_pending(stage.state, stage.pending))
     adopted = adopt(stage.state, stage.reusable)
     return [unit for unit in stage.units if unit not in adopted], len(adopted)

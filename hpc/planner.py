@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hpc.files import read_json_if_exists, replace_json, to_json
+from hpc.measured import measure
 from hpc.pending import Pending, pending_units
 from hpc.permissions import check_private
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
 from hpc.reuse import reusable_units
 from hpc.site import Resources, Site
-from hpc.measured import measure
 from hpc.sizing import Packing, size
 from hpc.state import StageState
 

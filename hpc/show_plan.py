@@ -69,7 +69,6 @@ def staleness(stage: StagePlan) -> list[str]:
     told = [difference_line(key) for key in keys[:MAX_KEYS]] + ([f"{len(keys) - MAX_KEYS} more keys"] if len(keys) > MAX_KEYS else [])
     lines = [f"Another version than {before.fp12}, which stays until `gc`: {'; '.join(told) or 'other units'}."]
     if stage.reusable:
-        lines.append(
-            f"{len(stage.reusable)} of its units were made from the same and are taken over; {len(stage.pending) - len(stage.reusable)} run."
-        )
+        rest = len(stage.pending) - len(stage.reusable)
+        lines.append(f"{len(stage.reusable)} of its units were made from the same and are taken over; {rest} run.")
     return lines

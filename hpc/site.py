@@ -118,7 +118,7 @@ class Resources(BaseModel):
     gpus: int = Field(0, ge=0, le=64, description="GPUs of a task; one worker process each")
     mem_gb: float | None = Field(None, gt=0, description="memory per worker process, GB; default: by measurement, or 2")
     task_minutes: int = Field(60, ge=1, description="how long a task should last, minutes; decides how many there are")
-    time_limit_min: int | None = Field(None, ge=1, description="Slurm time limit, minutes; default: 3 x task_minutes + 30")
+    time_limit_min: int | None = Field(None, ge=1, description="Slurm time limit, minutes; default: the expected time with a margin")
     nodes: int = Field(1, ge=1, description="nodes meant for this stage; dedup partitions = nodes x cpus")
     tasks: int | None = Field(None, ge=1, description="array elements, where the estimate behind task_minutes is not to be trusted")
     max_tasks: int | None = Field(None, ge=1, description="array elements at most")
@@ -193,16 +193,18 @@ def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseMode
 
 
 def check_resources(what: str, resources: Resources, site: Site) -> str | None:
-    """Why a request can never be satisfied, or None."""
+    """Why what the user asks for can never be had, or None. What is left open is chosen by `hpc.sizing` within the site's limits."""
     if site.node_cpus and resources.cpus > site.node_cpus:
         return f"{what} asks for {resources.cpus} cpus; a node of site {site.name!r} has {site.node_cpus}. Set [resources.{what}] cpus"
-    if site.node_mem_gb and resources.task_mem_gb > site.node_mem_gb:
+    if site.node_mem_gb and resources.mem_gb is not None and resources.task_mem_gb > site.node_mem_gb:
         return (
             f"{what} asks for {resources.task_mem_gb:g} GB ({resources.procs} processes x {resources.worker_mem_gb:g}); "
             f"a node of site {site.name!r} has {site.node_mem_gb:g}. Set [resources.{what}] cpus or mem_gb"
         )
     if site.node_gpus is not None and resources.gpus > site.node_gpus:
         return f"{what} asks for {resources.gpus} GPUs; a node of site {site.name!r} has {site.node_gpus}. Set [resources.{what}] gpus"
+    if resources.time_limit_min is None:
+        return None
     if site.max_time_min and resources.time_min > site.max_time_min:
         return (
             f"{what} asks for {resources.time_min} minutes; site {site.name!r} allows {site.max_time_min}. "

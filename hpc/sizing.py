@@ -64,11 +64,6 @@ class Packing:
         return " ".join(self.reasons[:2])
 
 
-def pack(costs_s: Sequence[float], resources: Resources, site: Site) -> Packing:
-    """Tasks for units of these declared costs; `size` without measurements."""
-    return size(costs_s, resources, site)
-
-
 def size(
     costs_s: Sequence[float],
     resources: Resources,

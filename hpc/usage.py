@@ -188,6 +188,15 @@ def rss_bytes(pid: int) -> int:
         return 0
 
 
+def peak_rss_bytes() -> int:
+    """The most that this process has held, bytes. Not `ru_maxrss`, which survives `exec` and so tells the size of whoever started us."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and of the children that it has waited for."""
     fields = _stat_fields(pid)

@@ -1,4 +1,4 @@
-"""What the verbs do with a planned flow, whoever has described it. Exit codes: 0 done, 1 something is missing or in the way, 2 asked wrong."""
+"""What the verbs do with a planned flow, whoever has described it. Exit codes: 0 done, 1 not done, 2 asked wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hpc.launching import NotRunning, Sent, forgive, scale, scripts, send
 from hpc.metrics import to_json, write_metrics
 from hpc.pending import retire
 from hpc.planner import Flow, StagePlan
-from hpc.show import show_efficiency, show_status
+from hpc.show import show_status
 from hpc.show_plan import print_plan
 from hpc.status import run_status
 from hpc.task import StopFlag
@@ -127,7 +127,7 @@ def do_status(run: Path, args: argparse.Namespace) -> int:
                 write_metrics(args.prometheus, str(run), stages)
             if args.json:
                 print(json.dumps(to_json(run, stages)))
-            if args.json or args.prometheus and not args.watch:
+            if args.json or (args.prometheus and not args.watch):
                 return 0
             if args.watch:
                 CONSOLE.clear()

@@ -76,9 +76,9 @@ def do_gc(args: argparse.Namespace) -> int:
 
 
 def do_estimate(args: argparse.Namespace) -> int:
-    from jobs.estimate import run_estimate
+    from jobs.estimate import parse_nodes, run_estimate
 
-    return run_estimate(CONSOLE, args.config, args.probe, [int(n) for n in args.nodes.split(",")], args.procs, args.json)
+    return run_estimate(CONSOLE, args.config, args.probe, parse_nodes(args.nodes), args.procs, args.json)
 
 
 def do_diff(args: argparse.Namespace) -> int:

@@ -95,8 +95,8 @@ def test_a_missing_profile_says_how_to_get_one(tmp_path: Path) -> None:
         ({"cpus": 64, "mem_gb": 4.1}, {"node_mem_gb": 256}, r"asks for 262.4 GB \(64 processes x 4.1\); a node .* has 256. Set"),
         ({"cpus": 64, "gpus": 2, "mem_gb": 130}, {"node_mem_gb": 256}, r"asks for 260 GB \(2 processes x 130\)"),
         ({"gpus": 8}, {"node_gpus": 4}, r"asks for 8 GPUs; a node of site 'default' has 4. Set \[resources.sig\] gpus"),
-        ({"cpus": 64}, {"node_mem_gb": 100}, r"asks for 128 GB \(64 processes x 2\)"),
-        ({"task_minutes": 60}, {"max_time_min": 200}, "asks for 210 minutes; site 'default' allows 200. Set .* time_limit_min or"),
+        ({"cpus": 64}, {"node_mem_gb": 100}, None),  # memory left open: sizing starts fewer processes
+        ({"task_minutes": 60}, {"max_time_min": 200}, None),  # time left open: sizing makes shorter tasks
         ({"time_limit_min": 300}, {"max_time_min": 200}, "asks for 300 minutes"),
         (
             {"time_limit_min": 3},
