@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -55,8 +57,15 @@ def test_the_innermost_frame_and_the_exception_of_a_real_traceback() -> None:
     except RuntimeError as error:
         text = "".join(traceback.format_exception(error))
     assert last_line(text) == "RuntimeError: outer"
-    line = next(i for i, source in enumerate(open(__file__).read().splitlines(), 1) if "raise RuntimeError" in source)  # noqa: SIM115, PTH123
+    line = next(i for i, source in enumerate(Path(__file__).read_text().splitlines(), 1) if "raise RuntimeError" in source)
     assert innermost(text) == f"{__file__}:{line}"
+
+
+def test_the_innermost_frame_is_that_of_the_library_that_raised() -> None:
+    try:
+        json.loads("{")
+    except ValueError as error:
+        assert innermost("".join(traceback.format_exception(error))).startswith(f"{Path(json.__file__).parent / 'decoder.py'}:")
 
 
 def test_a_message_of_many_lines_is_named_by_its_first() -> None:

@@ -126,6 +126,19 @@ def test_more_workers_than_the_past_had_make_the_range_cover_both() -> None:
     assert more.low_s < 15_600 and more.high_s > 55_000
 
 
+def test_in_the_long_tail_units_tell_and_not_the_commits_of_many_workers() -> None:
+    """A hundred workers committed ten units a minute; the three that are left do not."""
+    times, speed = unit_times([(1.0, 600.0)] * 100), recent_speed(steady(100, every_s=6), 1.0, 600)
+    pace = estimate(speed, times, Left([1.0], [(1.0, 0.0)] * 3, 3))
+    assert pace.low_s is not None and pace.high_s is not None
+    assert 1000 < pace.low_s < 1200 < pace.high_s < 1500
+
+
+def test_what_lies_before_a_pause_is_not_recent() -> None:
+    speed = recent_speed([*steady(50), *((100_000 + at, 1.0) for at, _ in steady(20, every_s=5))], 1.0, 100_100, pause_s=600)
+    assert speed is not None and speed.units_per_s == pytest.approx(1 / 5)
+
+
 def test_nothing_is_said_without_workers_or_without_commits() -> None:
     left: Callable[[int], Left] = lambda workers: Left([1.0], [], workers)  # noqa: E731
     assert estimate(recent_speed(steady(9), 1.0, 90), None, left(0)) == Pace()
