@@ -50,7 +50,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--units", type=int, default=10_000, help="null units of hpc and datatrove")
+    parser.add_argument("--units", type=int, default=10_000, help="null units of hpc")
+    parser.add_argument("--datatrove-units", type=int, help="null units of datatrove (default: as many)")
     parser.add_argument("--submitit-units", type=int, nargs=2, default=(200, 40), metavar=("LOCAL", "SLURM"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
@@ -110,12 +111,13 @@ def overhead(args: argparse.Namespace, folder: Path, slurm: SlurmCluster | None)
 
 def contenders(args: argparse.Namespace, slurm: SlurmCluster | None) -> list[Contender]:
     (local, on_slurm), workers = args.submitit_units, args.workers
-    found = [hpc("local", args.units, workers, {}), datatrove("local", args.units, workers, {}), submitit("local", local, workers, {})]
+    packed = args.datatrove_units or args.units
+    found = [hpc("local", args.units, workers, {}), datatrove("local", packed, workers, {}), submitit("local", local, workers, {})]
     if slurm is not None:
         env = slurm.env()
         found += [
             hpc("slurm", args.units, workers, env),
-            datatrove("slurm", args.units, workers, env),
+            datatrove("slurm", packed, workers, env),
             submitit("slurm", on_slurm, workers, env),
         ]
     return found
