@@ -6,7 +6,9 @@ published before any loose sentinel is removed, and is never changed: a sentinel
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
 import uuid
 import zipfile
 import zlib
@@ -23,6 +25,9 @@ FOLD_UNITS = 100
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 """The first that a ZIP can hold: the archive must not depend on when it was made."""
 
+BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError, NotImplementedError, RuntimeError, OverflowError)
+"""What reading a damaged archive can end in."""
+
 
 @dataclass
 class Archive:
@@ -36,8 +41,21 @@ class Archive:
     def read(self, unit: str) -> dict[str, Any] | None:
         if unit not in self.units:
             return None
-        found: dict[str, Any] = json.loads(self._zip.read(f"{unit}.json"))
+        try:
+            found: dict[str, Any] = json.loads(self._zip.read(f"{unit}.json"))
+        except BROKEN as error:
+            raise _not_as_written(self.path, error) from None
         return found
+
+
+def _not_as_written(path: Path, why: object) -> ValueError:
+    return ValueError(f"{path}: not the archive of sentinels that was written there ({why}); restore it, or remove it")
+
+
+def _comment(members: Iterable[zipfile.ZipInfo]) -> bytes:
+    """Comment of the archive: a ZIP has checksums of its members, but none of the list of them."""
+    listed = [[m.filename, m.compress_type, m.header_offset, m.compress_size, m.file_size, m.CRC] for m in members]
+    return f"list sha256 {hashlib.sha256(to_json(listed)).hexdigest()}".encode()
 
 
 _archives: dict[Path, Archive] = {}
@@ -54,8 +72,11 @@ def open_archive(path: Path) -> Archive | None:
     if known is None or known.stamp != stamp:
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: not the archive of sentinels that was written there ({error}); restore it, or remove it") from None
+        except BROKEN as error:
+            raise _not_as_written(path, error) from None
+        if archive.comment != _comment(archive.infolist()):
+            archive.close()
+            raise _not_as_written(path, "its list of units is damaged")
         units = frozenset(name.removesuffix(".json") for name in archive.namelist())
         known = _archives[path] = Archive(path, stamp, units, archive)
     return known
@@ -70,6 +91,7 @@ def write_archive(path: Path, sentinels: Mapping[str, Any]) -> None:
                 member = zipfile.ZipInfo(f"{unit}.json", FIXED_DATE)
                 member.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(member, to_json(sentinel))
+            archive.comment = _comment(archive.infolist())
         move_into_place(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
