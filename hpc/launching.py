@@ -54,9 +54,13 @@ def send(flow: Flow, stages: Iterable[StagePlan]) -> Iterator[Sent]:
         launch = make_launch(flow, stage, launch_name("slurm"), units)
         before = [up for up in stage.upstream if up in gates]
         overlaps = launch.overlap and all(up in arrays for up in before)
-        started = [f"after:{':'.join(job for up in before for job in arrays[up])}"] if before and overlaps else []
-        complete = [f"afterok:{':'.join(gates[up] for up in before)}"] if before else []
-        sent = send_launch(stage.state, launch, started or complete, complete if overlaps else [])
+        complete = ":".join(gates[up] for up in before)
+        if before and overlaps:
+            started = ":".join(job for up in before for job in arrays[up])
+            # afterany: where the stage before cannot be completed, this gate too says what is missing
+            sent = send_launch(stage.state, launch, [f"after:{started}"], [f"afterany:{complete}"])
+        else:
+            sent = send_launch(stage.state, launch, [f"afterok:{complete}"] if before else [])
         gates[stage.name], arrays[stage.name] = sent.gate, sent.jobs
         yield replace(sent, adopted=adopted)
 
@@ -218,8 +222,10 @@ def scale(flow: Flow, stage: StagePlan, more: int) -> Sent:
     folder = sent_folder(stage.state, launch.id)
     grown = sorted(folder.glob("scaled-*.json"))
     first = launch.tasks + sum(int((read_json_if_exists(path) or {}).get("tasks", 0)) for path in grown)
-    jobs = [send_script(folder, script) for script in array_scripts(stage.state, launch, first, more, None)]
-    gate = _gate_waits_for(stage.state, launch, str(sent["gate"]), jobs)
+    before = _still_waits_for(sent["jobs"])
+    jobs = [send_script(folder, script) for script in array_scripts(stage.state, launch, first, more, before)]
+    latest = (read_json_if_exists(grown[-1]) if grown else None) or sent
+    gate = _gate_waits_for(stage.state, launch, str(latest["gate"]), jobs)
     publish_once(folder / f"scaled-{len(grown):03d}.json", {"jobs": jobs, "gate": gate, "tasks": more})
     return Sent(stage.name, launch.id, len(stage.pending), more, jobs, gate)
 
@@ -229,6 +235,18 @@ def _latest_sent(state: StageState) -> tuple[Launch, dict[str, Any]] | None:
         sent = read_json_if_exists(sent_folder(state, path.stem) / "sent.json")
         if sent is not None:
             return load_launch(state, path.stem), sent
+    return None
+
+
+def _still_waits_for(jobs: Sequence[str]) -> str | None:
+    """What the arrays of a launch wait for, if they wait: tasks that join them must not begin earlier."""
+    from hpc.slurm import SlurmError, dependency_of
+
+    for job in jobs:
+        try:
+            return dependency_of(job) or None
+        except SlurmError:
+            continue  # it has begun, or ended
     return None
 
 

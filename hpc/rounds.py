@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hpc.attempt import new_attempt
+from hpc.board import Board
 from hpc.claims import read_claim
 from hpc.commit import Kind, record_failure
+from hpc.escalation import units_of
 from hpc.files import names_in, read_json_if_exists
 from hpc.gate import GateReport
-from hpc.launch import Launch, load_launch, save_launch, timestamp
+from hpc.launch import Launch, save_launch, timestamp
 from hpc.launching import Sent, send_launch, sent_folder
 from hpc.sizing import size
 from hpc.state import StageState
@@ -29,28 +31,38 @@ log = logging.getLogger("hpc.rounds")
 TAIL_BYTES = 64 << 10
 
 SAID_BY_SLURM: tuple[tuple[re.Pattern[str], Kind], ...] = (
-    (re.compile(r"oom[-_ ]kill|exceeded .*memory limit|out of memory", re.IGNORECASE), "out_of_memory"),
-    (re.compile(r"DUE TO TIME LIMIT"), "time_limit"),
-    (re.compile(r"DUE TO (PREEMPTION|NODE FAILURE|JOB REQUEUE|REVOCATION)|CANCELLED AT"), "lost"),
+    (re.compile(r"CANCELLED AT .* DUE TO TIME LIMIT", re.IGNORECASE), "time_limit"),
+    (re.compile(r"CANCELLED AT .* DUE TO ", re.IGNORECASE), "lost"),
+    (re.compile(r"exceeded .*memory limit|exceeded job memory", re.IGNORECASE), "out_of_memory"),
+    (re.compile(r"CANCELLED AT "), "lost"),
+    (re.compile(r"oom[-_ ]kill", re.IGNORECASE), "out_of_memory"),
 )
-"""What slurmstepd and slurmd write into the log of a job that they end, and what it means for its units."""
+"""What slurmstepd writes into the log of a job that it ends, and what it means for the units of that job; the first that is found counts.
 
-SLURM_LINE = re.compile(r"^(slurmstepd|slurmd|srun|slurm_script)[^:]*: ", re.MULTILINE)
+A job that is killed for its memory without cgroups is said to be cancelled too. With cgroups a task outlives a worker that was
+killed for its memory, of which Slurm tells at the very end, whatever has ended the job.
+"""
+
+SLURM_LINE = re.compile(r"(?:^|\W)(?:slurm(?:stepd|d)|srun)[-\w.]*: error: |^\[\d{4}-[\dT:.-]+\] error: ")
+
+LIFE = re.compile(r" task \d+ of \d+, \d+ processes, launch ")
+"""What a task logs first (`hpc.entry.run_work`). What stands before the last such line was said of earlier lives of the element."""
 
 
 def cause_of_loss(path: Path) -> tuple[Kind, str]:
-    """Why a task ended, by the last line that Slurm wrote into its log, and that line; ("lost", "") where it says nothing."""
+    """Why a task ended, by what Slurm wrote into its log, and that line; ("lost", "") where it says nothing."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return "lost", ""
-    for line in reversed(lines):
-        if SLURM_LINE.match(line):
-            for pattern, kind in SAID_BY_SLURM:
-                if pattern.search(line):
-                    return kind, line.strip()
+    lives = [number for number, line in enumerate(lines) if LIFE.search(line)]
+    said = [line.strip() for line in lines[lives[-1] if lives else 0 :] if SLURM_LINE.search(line)]
+    for pattern, kind in SAID_BY_SLURM:
+        for line in said:
+            if pattern.search(line):
+                return kind, line
     return "lost", ""
 
 
@@ -66,7 +78,8 @@ def record_losses(state: StageState, launch: Launch, missing: Iterable[str]) -> 
         record = tasks.get(holder.get("job") or holder.get("host", ""))
         if not holder or record is None:
             continue
-        kind, line = cause_of_loss(Path(record["log"]))
+        # the log tells of the element's last life; a unit that an earlier one held was lost with that
+        kind, line = cause_of_loss(Path(record["log"])) if holder.get("restart") == record["restart"] else ("lost", "")
         kinds[kind] = kinds.get(kind, 0) + 1
         if kind != "lost":
             record_failure(state, unit, new_attempt(), f"lost with its task: {line}", kind=kind, requested=launch.requested)
@@ -75,24 +88,42 @@ def record_losses(state: StageState, launch: Launch, missing: Iterable[str]) -> 
 
 
 def _tasks_of(state: StageState, launch: Launch) -> dict[str, dict[str, Any]]:
-    """Records of the launch's tasks by job."""
-    records = (read_json_if_exists(state.folder / "tasks" / name) for name in sorted(names_in(state.folder / "tasks")))
-    return {record["job"]: record for record in records if record and record["launch"] == launch.id and record["job"]}
+    """Records of the launch's tasks by job; of an element that has come back, that of its last life."""
+    found = (read_json_if_exists(state.folder / "tasks" / name) for name in sorted(names_in(state.folder / "tasks")))
+    records = [record for record in found if record and record["launch"] == launch.id and record["job"]]
+    return {record["job"]: record for record in sorted(records, key=lambda record: int(record["restart"]))}
 
 
 def next_round(state: StageState, launch: Launch, report: GateReport) -> tuple[Sent | None, list[str]]:
     """Launch what is missing again. Returns what was sent, if anything, and sentences for the log."""
-    units = [unit for unit in launch.units if unit in report.missing and unit not in report.parked]
+    from hpc.slurm import SlurmError
+
+    todo = [unit for unit in launch.units if unit in report.missing and unit not in report.parked]
+    units, not_ready = _ready(state, todo)
     site = launch.profile
-    typed = launch.command.format(verb="retry" if report.parked else "submit") + f" --stage {state.stage}"
+    typed = _typed(state, launch, report)
+    if not units and not_ready:
+        return None, [f"{not_ready}; when that is complete, type: {typed}"]
     if not units:
         return None, [f"every missing unit is parked; when the cause is mended, type: {typed}"]
     if not site.submit_from_compute:
         return None, [f"site {site.name!r} does not let compute nodes submit; on a login node, type: {typed}"]
     if launch.round >= site.rounds:
         return None, [f"{launch.round} rounds have not completed it (rounds = {site.rounds}); to go on, type: {typed}"]
+    again, reasons = _launch_again(state, launch, units)
+    sent = read_json_if_exists(sent_folder(state, again.id) / "sent.json")
+    if sent is not None:  # this gate was requeued, and had come as far as that
+        return Sent(state.stage, again.id, len(again.units), again.tasks, sent["jobs"], sent["gate"]), ["sent already"]
+    try:
+        return send_launch(state, again), reasons
+    except SlurmError as error:
+        return None, [f"{error}; the site's profile should say submit_from_compute = false. On a login node, type: {typed}"]
+
+
+def _launch_again(state: StageState, launch: Launch, units: Sequence[str]) -> tuple[Launch, list[str]]:
+    """The launch of the next round, published; if an earlier life of this gate has done so, the one that it made."""
     costs = [state.plan.by_id[unit].cost for unit in units]
-    packing = size(costs, launch.resources, site, None, state.last_failures(set(units)))
+    packing = size(costs, launch.resources, launch.profile, None, state.last_failures(set(units)))
     again = replace(
         launch,
         id=f"{launch.id.partition('.r')[0]}.r{launch.round + 1}",
@@ -103,13 +134,31 @@ def next_round(state: StageState, launch: Launch, report: GateReport) -> tuple[S
         requested=packing.resources.model_dump(),
         round=launch.round + 1,
     )
-    if state.launch_path(again.id).exists():  # this gate was requeued, and had come as far as that
-        again = load_launch(state, again.id)
-        sent = read_json_if_exists(sent_folder(state, again.id) / "sent.json")
-        if sent is not None:
-            return Sent(state.stage, again.id, len(units), again.tasks, sent["jobs"], sent["gate"]), ["sent already"]
-    sent_now = send_launch(state, save_launch(state, again))
-    return sent_now, list(packing.reasons)
+    return save_launch(state, again), list(packing.reasons)
+
+
+def _ready(state: StageState, units: Sequence[str]) -> tuple[list[str], str]:
+    """Those of the units whose inputs are committed, and a sentence about the others: their tasks were cancelled for want of them."""
+    board = Board(state, overlap=True)
+    board.look()
+    ready = [unit for unit in units if board.is_ready(state.plan.by_id[unit])]
+    stages = ", ".join(sorted({item.stage for item in state.plan.inputs}))
+    return ready, f"{units_of(len(units) - len(ready))} cannot run before what they read is complete ({stages})" if len(ready) < len(
+        units
+    ) else ""
+
+
+def _typed(state: StageState, launch: Launch, report: GateReport) -> str:
+    """What to type: for this stage, or, where jobs wait for this gate and will be cancelled with it, for the whole flow."""
+    from hpc.slurm import SlurmError, depending_on
+
+    verb = launch.command.format(verb="retry" if report.parked else "submit")
+    me = os.environ.get("SLURM_JOB_ID")
+    try:
+        waiting = depending_on(me) if me else {}
+    except SlurmError:
+        waiting = {}
+    return verb if waiting else f"{verb} --stage {state.stage}"
 
 
 def hand_over(sent: Sent, me: str | None = None) -> list[str]:

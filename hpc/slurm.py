@@ -71,11 +71,12 @@ def depending_on(job: str) -> dict[str, str]:
 
 
 def dependency_of(job: str) -> str:
-    """What a queued job waits for, "" for nothing. Raises `SlurmError` where it is queued no more."""
-    out = _asked(["squeue", f"--jobs={job}", "--states=PENDING", "--noheader", "--format=%E"]).strip()
+    """What a queued job or array waits for, "" for nothing. Raises `SlurmError` where none of it is queued any more."""
+    out = _asked(["squeue", f"--jobs={job}", "--states=PENDING", "--noheader", "--format=%E"]).split()
     if not out:
-        raise SlurmError(f"job {job} is not in the queue; expected it to wait for its array")
-    return "" if out == "(null)" else STATE_OF_DEPENDENCY.sub("", out)
+        raise SlurmError(f"job {job} is not in the queue; expected it to wait there")
+    # elements of an array that have come back have lines of their own
+    return next((STATE_OF_DEPENDENCY.sub("", said) for said in out if said != "(null)"), "")
 
 
 def set_dependency(job: str, dependency: str) -> None:

@@ -262,6 +262,8 @@ class SlurmCluster:
         self.run(
             *("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={root}/db"),
             *("--auth-root-authentication-method=socket", "--skip-test-db"),
+            # a server that starts sweeps temporary tables out of its folder, also those of another cluster that starts beside it
+            env={"TMPDIR": str(root)},
         )
         self._spawn("mariadbd", database_arguments(layout))
         self._wait_port("mariadbd", layout.db_port)

@@ -22,6 +22,9 @@ from cluster import SlurmCluster
 SMALL = "cpus = 2\nmem_gb = 0.4"
 """Two tasks fit on a node of the test cluster."""
 
+PATIENCE_S = 180.0
+"""For whatever must happen in the end: the machine may be busy."""
+
 STAGES = Path(__file__).with_name("user_stages.py")
 SENT = re.compile(r"^(\S+)\s+array ([\d, ]+): (\d+) tasks for (\d+) units; gate (\d+)$", re.MULTILINE)
 
@@ -128,12 +131,12 @@ class Pipeline:
 
     # ---- jobs
 
-    def ends(self, job: str, timeout: float = 90) -> set[str]:
+    def ends(self, job: str, timeout: float = PATIENCE_S) -> set[str]:
         """Wait for a job or array; the states in which its elements ended."""
         return set(self.slurm.wait_job(job, timeout).values())
 
     def gate_log(self, stage: str, sent: Sent) -> str:
-        return (self.state(stage) / "logs" / f"{sent.gate}.log").read_text()
+        return (self.state(stage) / "logs" / f"gate-{sent.gate}.log").read_text()
 
     def logs(self, stage: str) -> str:
         """All logs of a stage, for messages and for looking something up."""
@@ -141,10 +144,10 @@ class Pipeline:
 
     def wait_slices(self, n: int) -> None:
         """Wait until `n` slices have begun."""
-        self.slurm.wait_until(lambda: len(self.noted()) >= n, 60, f"{n} slices in {self.journal}")
+        self.slurm.wait_until(lambda: len(self.noted()) >= n, PATIENCE_S, f"{n} slices in {self.journal}")
 
     def wait_log(self, stage: str, says: str) -> None:
-        self.slurm.wait_until(lambda: says in self.logs(stage), 60, f"{says!r} in a log of {stage} in {self.folder}")
+        self.slurm.wait_until(lambda: says in self.logs(stage), PATIENCE_S, f"{says!r} in a log of {stage} in {self.folder}")
 
     # ---- files
 

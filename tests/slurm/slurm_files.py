@@ -172,6 +172,7 @@ def database_arguments(layout: Layout) -> list[str]:
         "--no-defaults",
         "--user=root",
         f"--datadir={layout.root}/db",
+        f"--tmpdir={layout.root}",
         f"--socket={layout.root}/db.socket",
         f"--pid-file={layout.root}/mariadbd.pid",
         f"--log-error={layout.root}/mariadbd.log",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 Scenario = Callable[[NewRun], None]
 SCENARIOS: dict[str, Scenario] = {}
 COMPLETED, FAILED, CANCELLED = {"COMPLETED"}, {"FAILED"}, {"CANCELLED"}
+
+CONTROLLER_SAVES_S = 8.0
+"""slurmctld writes what it knows to disk every five seconds; what it was told since is lost when it is killed."""
 
 SAFE = 'extra = { exclude = "n[1,4]" }'
 ONLY = 'extra = {{ nodelist = "{}" }}'
@@ -116,7 +120,7 @@ def a_failing_unit(new_run: NewRun) -> None:
     """The gate names the unit, the cause and the file; what depends on it is cancelled; mended, `retry` completes all."""
     broken = new_run.folder / "broken"
     broken.touch()
-    pipeline = new_run(broken=str(broken), site=SAFE)
+    pipeline = new_run(more="[resources.slow]\ncpus = 2\nmem_gb = 0.4\nretry_backoff_s = 0.1\n", broken=str(broken), site=SAFE)
     sent = pipeline.submit()
     assert pipeline.ends(sent["slow"].gate) == FAILED
     assert (pipeline.ends(sent["after"].arrays[0]), pipeline.ends(sent["after"].gate)) == (CANCELLED, FAILED)
@@ -161,7 +165,7 @@ def warned_while_it_loads(new_run: NewRun) -> None:
 @scenario
 def cancelled(new_run: NewRun) -> None:
     """SIGTERM by scancel: committed and gone, not requeued; submitted again, only what is missing is done."""
-    pipeline = new_run(hold_after=16, site=SAFE)
+    pipeline = new_run(hold_after=16, site=f"{SAFE}\nrounds = 0")
     sent = start(pipeline, hold_after=16)
     pipeline.slurm.run("scancel", sent.arrays[0])
     let_go(pipeline, told="SIGTERM")
@@ -192,7 +196,7 @@ def a_killed_worker_process(new_run: NewRun) -> None:
 @scenario
 def a_killed_task(new_run: NewRun) -> None:
     """SIGKILL of the batch process: its workers go too, the gate says what is missing, `retry` goes on behind the slices."""
-    pipeline = new_run(hold_after=4, site=SAFE)
+    pipeline = new_run(hold_after=4, site=f"{SAFE}\nrounds = 0")
     sent = start(pipeline)
     worker = pipeline.noted()[-1]["pid"]
     task = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
@@ -223,6 +227,50 @@ def launched_twice(new_run: NewRun) -> None:
     check(new_run, pipeline)
 
 
+@scenario
+def preempted_where_preemption_is_the_end(new_run: NewRun) -> None:
+    """Partition `scrap` cancels what it preempts: the task commits its slices in the grace time, requeues itself and goes on."""
+    pipeline = new_run(hold_after=4, site=f'partition = "scrap"\n{ONLY.format("n1")}')
+    sent = start(pipeline)
+    pipeline.slurm.preempt("n1", seconds=0)
+    let_go(pipeline, told="SIGUSR1")
+    assert pipeline.ends(sent.gate) == COMPLETED
+    assert restarts(pipeline) == {"0", "1"}
+    check(new_run, pipeline)
+
+
+@scenario
+def requeued(new_run: NewRun) -> None:
+    """`scontrol requeue` of the element by somebody: SIGTERM, the slice in hand is committed, the element comes back."""
+    pipeline = new_run(hold_after=4, site=SAFE)
+    sent = start(pipeline)
+    pipeline.slurm.requeue(f"{sent.arrays[0]}_0")
+    let_go(pipeline, told="SIGTERM")
+    assert pipeline.ends(sent.gate) == COMPLETED
+    assert restarts(pipeline) == {"0", "1"}
+    check(new_run, pipeline)
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_disturbed(running: dict[str, Future[None]], name: str) -> None:
-    running[name].result(timeout=180)
+    running[name].result(timeout=400)
+
+
+def test_a_killed_controller(new_run: NewRun, slurm: SlurmCluster) -> None:
+    """kill -9 of slurmctld in the middle of a stage: the tasks work on, and when it is back the gate comes and the next stage too."""
+    pipeline = new_run(hold_after=4)
+    pipeline.hold.touch()
+    sent = pipeline.submit()
+    pipeline.wait_slices(6)
+    time.sleep(CONTROLLER_SAVES_S)
+    daemon = slurm.daemons.pop("slurmctld")
+    daemon.kill()
+    daemon.wait()
+    pipeline.hold.unlink()
+    pipeline.wait_slices(8)
+    slurm._spawn("slurmctld", ["slurmctld", "-D"])
+    slurm._wait_answer()
+    assert pipeline.ends(sent["after"].gate) == COMPLETED
+    assert restarts(pipeline) == {"0"}
+    assert pipeline.digests() == new_run.extracted.digests()
+    assert pipeline.begun() == sorted(set(pipeline.begun()))
