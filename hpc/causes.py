@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.files import read_json_if_exists
-from hpc.state import StageState, latest
-from hpc.worker import MAX_FAILURES
+from hpc.state import MAX_FAILURES, StageState, latest
 
 OPENED = 1000
 """Failures that are opened; where more units failed, the rest is counted as not looked at."""

@@ -113,7 +113,9 @@ def try_claim(path: Path, attempt: Attempt, heart: Heart | None = None) -> Claim
         return try_claim(path, attempt, heart)
     try:
         try:
-            os.write(descriptor, _says(attempt, heart))
+            began = time.time()
+            os.write(descriptor, _says(attempt, heart, began))
+            os.utime(descriptor, (began, began))
         finally:
             os.close(descriptor)
     except OSError:
@@ -126,7 +128,9 @@ def take_over(path: Path, attempt: Attempt, heart: Heart | None = None) -> Claim
     """Put our claim in the place of a dead one. If two do so at once both work, and the sentinel decides."""
     beside = path.with_name(f".{path.name}.{attempt.id}")
     try:
-        beside.write_bytes(_says(attempt, heart))
+        began = time.time()
+        beside.write_bytes(_says(attempt, heart, began))
+        os.utime(beside, (began, began))
         os.rename(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)
@@ -134,10 +138,10 @@ def take_over(path: Path, attempt: Attempt, heart: Heart | None = None) -> Claim
     return Claim(path, attempt, heart)
 
 
-def _says(attempt: Attempt, heart: Heart | None) -> bytes:
+def _says(attempt: Attempt, heart: Heart | None, began: float) -> bytes:
     """`began` is told by the holder's clock, as are the beats: their difference is how long it has been at work."""
     every_s = heart.every_s if heart else HEARTBEAT_S
-    return json.dumps({**attempt.to_dict(), "began": round(time.time(), 3), "beat_s": every_s}).encode()
+    return json.dumps({**attempt.to_dict(), "began": round(began, 3), "beat_s": every_s}).encode()
 
 
 def is_surely_dead(holder: dict[str, Any], me: Attempt) -> bool:

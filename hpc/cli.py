@@ -80,6 +80,7 @@ def add_options(name: str, sub: argparse.ArgumentParser) -> None:
         sub.add_argument("more", type=int, help="how many tasks to add, such as +8")
     if name == "status":
         sub.add_argument("--watch", action="store_true", help="again every few seconds, until Ctrl-C")
+        sub.add_argument("--efficiency", action="store_true", help="used against requested also for stages of short tasks")
         sub.add_argument("--json", action="store_true", help="for programs")
         sub.add_argument("--prometheus", type=Path, metavar="FILE", help="write metrics for node_exporter's textfile collector")
     if name == "gc":

@@ -211,7 +211,7 @@ def _progress_lines(state: StageState, launch: Launch) -> Callable[[], None]:
 
 def run_in_process(state: StageState, launch: Launch, stop: StopFlag, units: Sequence[str] | None = None) -> int:
     """Work through a launch in this very process: for debuggers and profilers."""
-    return Worker(state, make_work(launch.work), list(units or launch.units), stop, launch.requested).run().exit_code
+    return Worker(state, make_work(launch.work), list(units or launch.units), stop, launch.requested, full_patience_s=0.0).run().exit_code
 
 
 def run_gate_job(args: argparse.Namespace) -> int:

@@ -178,11 +178,15 @@ def _shuffled(name: str) -> int:
     return zlib.crc32(name.encode()) * 2654435761 & 0xFFFFFFFF
 
 
+TAIL_BYTES = 512
+"""The end of an archive: its last two records, 98 bytes, and the comment behind them."""
+
+
 def folded_units(path: Path) -> int | None:
     """How many sentinels an archive holds, from its last bytes; None where there is no archive that says so."""
     try:
         with path.open("rb") as file:
-            file.seek(-min(os.fstat(file.fileno()).st_size, 98), os.SEEK_END)
+            file.seek(-min(os.fstat(file.fileno()).st_size, TAIL_BYTES), os.SEEK_END)
             tail = file.read()
     except FileNotFoundError:
         return None

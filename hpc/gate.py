@@ -16,9 +16,8 @@ from hpc.files import names_in, point_link, read_json, replace_json, to_json
 from hpc.fold import FOLD_UNITS, remove_loose, write_archive
 from hpc.mounts import settled
 from hpc.points import reached
-from hpc.state import StageState, latest
+from hpc.state import MAX_FAILURES, StageState, latest
 from hpc.work import add_counts
-from hpc.worker import MAX_FAILURES
 
 LOW_DISK_BYTES = 1 << 20
 

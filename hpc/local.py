@@ -21,6 +21,9 @@ from hpc.planner import Flow, StagePlan
 from hpc.reuse import reusable_units
 from hpc.task import StopFlag, Task, visible_gpus
 
+FULL_PATIENCE_S = "60"
+"""Somebody sits in front of it, and can make room and type the command again."""
+
 
 @dataclass
 class LocalRun:
@@ -105,7 +108,7 @@ class LocalRun:
                 procs,
                 gpus,
                 tick,
-                {"CCPIPE_LOG": str(log)},
+                {"CCPIPE_LOG": str(log), "HPC_FULL_PATIENCE_S": FULL_PATIENCE_S},
                 output.fileno(),
                 launch.requested,
                 start_meter(stage.state, launch, 0, procs, str(log), gpus),

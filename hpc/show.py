@@ -24,15 +24,18 @@ BAD_NODE_SHARE = 0.8
 BAD_NODE_UNITS = 5
 """So many failures of one kind, and that share of them on one host, point to the host."""
 
+WORTH_MIN = 5.0
+"""Of tasks that were over sooner, starting the workers is most of what they did: nothing is to be learnt from them."""
 
-def show_status(console: Console, run: Path, stages: Sequence[StageStatus]) -> None:
-    """Everything about a run."""
+
+def show_status(console: Console, run: Path, stages: Sequence[StageStatus], least_min: float = WORTH_MIN) -> None:
+    """Everything about a run; efficiency of stages with a task that lasted at least `least_min` minutes."""
     console.print(status_table(run, stages))
     for status in stages:
         _show_stalled(console, status)
         _show_failures(console, status, f"{_retry(run)} --stage {shlex.quote(status.stage)}")
         _show_stragglers(console, status)
-    show_efficiency(console, stages)
+    show_efficiency(console, stages, least_min)
 
 
 def status_table(run: Path, stages: Sequence[StageStatus]) -> Table:
@@ -127,9 +130,9 @@ def _say(console: Console, text: str, style: str = "") -> None:
 # --- efficiency -------------------------------------------------------------------------------------------------------
 
 
-def show_efficiency(console: Console, stages: Sequence[StageStatus]) -> None:
-    """Used against requested, and requests to paste; nothing where nothing has run."""
-    known = [(status.stage, status.efficiency) for status in stages if status.efficiency is not None]
+def show_efficiency(console: Console, stages: Sequence[StageStatus], least_min: float = WORTH_MIN) -> None:
+    """Used against requested, and requests to paste, of stages with a task that lasted at least `least_min` minutes."""
+    known = [(s.stage, s.efficiency) for s in stages if s.efficiency is not None and (s.efficiency.time_used_min or 0.0) >= least_min]
     if not known:
         return
     console.print()

@@ -65,9 +65,11 @@ def staleness(stage: StagePlan) -> list[str]:
     before = next(other_versions(stage.state), None)
     if before is None:
         return []
-    keys = differing_keys(before.plan.identity, stage.plan.identity)
+    # the digest of the units' keys says nothing that a person could read
+    keys = [key for key in differing_keys(before.plan.identity, stage.plan.identity) if key[0] != "units"]
     told = [difference_line(key) for key in keys[:MAX_KEYS]] + ([f"{len(keys) - MAX_KEYS} more keys"] if len(keys) > MAX_KEYS else [])
-    lines = [f"Another version than {before.fp12}, which stays until `gc`: {'; '.join(told) or 'other units'}."]
+    differs = "; ".join(told) or "other units, or units that read other files"
+    lines = [f"Another version than {before.fp12}, which stays until `gc`: {differs}."]
     if stage.reusable:
         rest = len(stage.pending) - len(stage.reusable)
         lines.append(f"{len(stage.reusable)} of its units were made from the same and are taken over; {rest} run.")

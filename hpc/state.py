@@ -29,6 +29,9 @@ from hpc.files import names_in, read_json_if_exists
 from hpc.fold import Archive, open_archive
 from hpc.plan import Plan, load_plan
 
+MAX_FAILURES = 3
+"""After so many failures a unit is parked, where a launch says no other number."""
+
 
 @dataclass(frozen=True)
 class StageState:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hpc.errors import UsageError
+from hpc.files import read_json
 from hpc.gc import find_garbage
 from hpc.launching import NotRunning, Sent, forgive, scale, scripts, send
 from hpc.metrics import to_json, write_metrics
@@ -124,14 +125,14 @@ def do_status(run: Path, args: argparse.Namespace) -> int:
             every = run_status(run)
             stages = [status for status in every if chosen(status.stage, args.stage)]
             if args.prometheus:
-                write_metrics(args.prometheus, str(run), stages)
+                write_metrics(args.prometheus, str(read_json(run / "flow.json")["run"]), stages)
             if args.json:
                 print(json.dumps(to_json(run, stages)))
             if args.json or (args.prometheus and not args.watch):
                 return 0
             if args.watch:
                 CONSOLE.clear()
-            show_status(CONSOLE, run, stages)
+            show_status(CONSOLE, run, stages, *([0.0] if args.efficiency else []))
             if not args.watch or all(status.complete for status in stages):
                 return 0
             time.sleep(WATCH_S)

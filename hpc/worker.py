@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import random
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from hpc.claims import HEARTBEAT_S, Claim, Heart, Watch, read_claim, take_over, 
 from hpc.commit import Kind, UnitRun, record_failure
 from hpc.files import names_in, read_json_if_exists, sync_folders
 from hpc.inputs import NotReady
-from hpc.state import StageState, latest
+from hpc.state import MAX_FAILURES, StageState, latest
 from hpc.work import Work
 
 log = logging.getLogger("hpc.worker")
@@ -35,7 +36,6 @@ EXIT_LEFT = 3
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-MAX_FAILURES = 3
 MAX_BACKOFF_S = 300.0
 """The pause before a unit is tried again doubles each time, up to this."""
 FIRST_POLL_S = 0.05
@@ -46,7 +46,7 @@ short stage must not cost seconds, that of a long one no storm of reads. Nothing
 WATCHED = 16
 """Claims of others that an idle worker watches; with many workers each claim is watched by some."""
 
-FULL_PATIENCE_S = 900.0
+FULL_PATIENCE_S = float(os.environ.get("HPC_FULL_PATIENCE_S", "900"))
 """How long a worker waits for room on a full disk, which is no fault of the unit in hand, before it leaves."""
 
 SYNC_S = 1.0

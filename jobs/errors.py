@@ -17,7 +17,6 @@ from hpc.work import NoWork
 from jobs.config import ConfigError, RunConfig
 from jobs.flow import NoSuchStage
 
-
 ASKED_WRONG = (UsageError, ConfigError, NoSuchStage, SbatchError, SiteError, PermissionsError, NoWork)
 
 __all__ = ["UsageError", "blame_run_dir", "tell"]

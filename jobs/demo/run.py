@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from hpc.files import read_json
+from hpc.local import LocalRun
 from hpc.state import StageState
 from hpc.status import run_status
 from hpc.task import StopFlag
+from hpc.words import size
 from jobs.config import load_config
 from jobs.demo.prepare import prepare
-from hpc.local import LocalRun
 from jobs.planning import FlowPlan, find, plan_flow
-from hpc.words import size
 from jobs.show import summary_table
 
 

@@ -20,9 +20,9 @@ from hpc.gate import run_gate
 from hpc.inputs import LostInput, NotReady
 from hpc.launch import start_order
 from hpc.pending import pending_units, retire
-from hpc.state import StageState
+from hpc.state import MAX_FAILURES, StageState
 from hpc.work import BrokenStage, check_counts
-from hpc.worker import MAX_FAILURES, Worker
+from hpc.worker import Worker
 
 SIZES = [7, 0, 3, 10]
 

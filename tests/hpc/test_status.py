@@ -23,9 +23,9 @@ from hpc.gate import run_gate
 from hpc.launch import start_order
 from hpc.pending import retire
 from hpc.show import show_status
-from hpc.state import StageState
+from hpc.state import MAX_FAILURES, StageState
 from hpc.status import run_status, stage_status
-from hpc.worker import MAX_FAILURES, Worker
+from hpc.worker import Worker
 
 
 def work(state: StageState, units: list[str]) -> None:

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from toy import Squares, in_child, make_squares, outputs
 
-import hpc.task
 import hpc.board
+import hpc.task
 from hpc.attempt import new_attempt, process_alive
 from hpc.commit import record_failure
 from hpc.files import read_json
 from hpc.gate import run_gate
 from hpc.launch import start_order
-from hpc.state import StageState
+from hpc.state import MAX_FAILURES, StageState
 from hpc.task import StopFlag, Task, visible_gpus
-from hpc.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, MAX_FAILURES, Worker
+from hpc.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, Worker
 
 SIZES = [7, 0, 3, 10]
 WORKER = Path(__file__).with_name("toy_worker.py")
