@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hpc.files import names_in
 from hpc.inputs import upstream_state
-from hpc.plan import PlannedUnit
+from hpc.plan import InputFrom, PlannedUnit
 from hpc.state import StageState
 
 MIN_REFRESH_S = 1.0
@@ -51,10 +51,12 @@ class Board:
 
     def is_ready(self, unit: PlannedUnit) -> bool:
         """Whether the units that it reads are committed; only asked where stages overlap, elsewhere a gate has seen to it."""
-        return all(
-            bool(self.upstream[item.stage]) if item.of == "all" else self.upstream[item.stage].issuperset(unit.members)
-            for item in self.state.plan.inputs
-        )
+        return all(self.has_committed(item, unit) for item in self.state.plan.inputs)
+
+    def has_committed(self, item: InputFrom, unit: PlannedUnit) -> bool:
+        """Whether one of the inputs of a unit is committed."""
+        found = self.upstream[item.stage]
+        return bool(found) if item.of == "all" else found.issuperset(unit.members)
 
     def _upstream(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}

@@ -43,7 +43,7 @@ A job that is killed for its memory without cgroups is said to be cancelled too.
 killed for its memory, of which Slurm tells at the very end, whatever has ended the job.
 """
 
-SLURM_LINE = re.compile(r"(?:^|\W)(?:slurm(?:stepd|d)|srun)[-\w.]*: error: |^\[\d{4}-[\dT:.-]+\] error: ")
+SLURM_LINE = re.compile(r"(?:slurm(?:stepd|d)|\bsrun)[-\w.]*: error: |^\[\d{4}-[\dT:.-]+\] error: ")
 
 LIFE = re.compile(r" task \d+ of \d+, \d+ processes, launch ")
 """What a task logs first (`hpc.entry.run_work`). What stands before the last such line was said of earlier lives of the element."""
@@ -142,10 +142,11 @@ def _ready(state: StageState, units: Sequence[str]) -> tuple[list[str], str]:
     board = Board(state, overlap=True)
     board.look()
     ready = [unit for unit in units if board.is_ready(state.plan.by_id[unit])]
-    stages = ", ".join(sorted({item.stage for item in state.plan.inputs}))
-    return ready, f"{units_of(len(units) - len(ready))} cannot run before what they read is complete ({stages})" if len(ready) < len(
-        units
-    ) else ""
+    waiting = [state.plan.by_id[unit] for unit in units if unit not in ready]
+    if not waiting:
+        return ready, ""
+    stages = {item.stage for item in state.plan.inputs for unit in waiting if not board.has_committed(item, unit)}
+    return ready, f"{units_of(len(waiting))} cannot run before what they read is complete ({', '.join(sorted(stages))})"
 
 
 def _typed(state: StageState, launch: Launch, report: GateReport) -> str:
@@ -155,10 +156,10 @@ def _typed(state: StageState, launch: Launch, report: GateReport) -> str:
     verb = launch.command.format(verb="retry" if report.parked else "submit")
     me = os.environ.get("SLURM_JOB_ID")
     try:
-        waiting = depending_on(me) if me else {}
+        alone = me is None or not depending_on(me)
     except SlurmError:
-        waiting = {}
-    return verb if waiting else f"{verb} --stage {state.stage}"
+        alone = False  # nobody can be asked: the whole flow is the usual case
+    return f"{verb} --stage {state.stage}" if alone else verb
 
 
 def hand_over(sent: Sent, me: str | None = None) -> list[str]:

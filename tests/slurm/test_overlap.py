@@ -76,7 +76,7 @@ def one_shard_fails(new_run: NewRun) -> None:
         assert ends(pipeline, sent[stage].gate) == FAILED
         said = wait_gate_says(pipeline, stage, sent[stage].gate, "type: ")
         assert f"{stage}: 1 of 4 units are missing:\n  00001: not started" in said
-        assert "1 unit cannot run before what they read is complete" in said
+        assert "1 unit cannot run before what they read is complete (extract" in said
     broken.unlink()
     again = sent_by(type_what_it_says(pipeline, wait_gate_says(pipeline, "extract", sent["extract"].gate, "type: ")))
     assert {stage: item.units for stage, item in again.items()} == {"extract": 1, "slow": 1, "after": 1}
