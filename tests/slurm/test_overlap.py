@@ -8,7 +8,19 @@ from concurrent.futures import Future
 import pytest
 from cluster import SlurmCluster
 from pipeline import PATIENCE_S, SMALL, Demo, NewRun, Pipeline
-from scenarios import COMPLETED, FAILED, Scenarios, done_twice, ends, sent_by, type_what_it_says, wait_gate_says
+from scenarios import (
+    COMPLETED,
+    FAILED,
+    Scenarios,
+    depends_on,
+    done_twice,
+    ends,
+    kill_task_of,
+    round_of,
+    sent_by,
+    type_what_it_says,
+    wait_gate_says,
+)
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -55,6 +67,29 @@ def shards_go_ahead(new_run: NewRun) -> None:
     assert sorted(pipeline.sentinels("extract")) == ["00000", "00001", "00002"]
     hold.unlink()
     for stage in ("extract", "slow", "after"):
+        assert ends(pipeline, sent[stage].gate) == COMPLETED
+    assert done_twice(pipeline) == 0
+    same_bytes(new_run, pipeline)
+
+
+@SCENARIOS.add
+def a_task_is_lost(new_run: NewRun) -> None:
+    """The task that extracts the last shard is killed: a round goes on with it, the gates behind wait for the gate of that round, and the
+    tasks that wait for the shard get it."""
+    journal, hold = new_run.folder / "extracted", new_run.folder / "hold-extract"
+    hold.touch()
+    pipeline = overlapping(new_run, f'journal = "{journal}"\nhold = "{hold}"\nhold_unit = {LAST}\n')
+    sent = pipeline.submit()
+    pipeline.slurm.wait_until(lambda: annotated(pipeline) == {0, 1, 2}, PATIENCE_S, "all shards but the last")
+    (claim,) = pipeline.claims("extract")
+    kill_task_of(pipeline, claim["pid"])
+    again = round_of(pipeline, "extract", sent["extract"].gate)
+    assert again.units == 1
+    said = wait_gate_says(pipeline, "extract", sent["extract"].gate, f"{sent['slow'].gate} now waits")
+    assert f"job {sent['slow'].gate} now waits for gate {again.gate}" in said
+    assert depends_on(pipeline, sent["slow"].gate) == {again.gate, *sent["slow"].arrays}
+    hold.unlink()
+    for stage in ("slow", "after"):
         assert ends(pipeline, sent[stage].gate) == COMPLETED
     assert done_twice(pipeline) == 0
     same_bytes(new_run, pipeline)
