@@ -47,9 +47,34 @@ def process_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    return _state(pid) not in ("Z", "X")
+
+
+def process_runs(pid: int, since: float) -> bool:
+    """Whether the process that had this id at `since` (seconds since 1970, this host's clock) is known to be at work: it is
+    not stopped by a signal or a debugger, and it is not another one that has got the number later. False where there is no /proc.
+    """
+    return process_alive(pid) and _state(pid) in ("R", "S", "D") and _started(pid) <= since + CLOCK_STEP_S
+
+
+CLOCK_STEP_S = 2.0
+"""The kernel tells the time of boot in whole seconds."""
+
+
+def _started(pid: int) -> float:
+    """When a process was started, seconds since 1970; infinity where that cannot be read."""
+    try:
+        ticks = int(Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(") ")[2].split()[19])
+        boot = int(Path("/proc/stat").read_text().partition("btime ")[2].split()[0])
+        return boot + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+
+
+def _state(pid: int) -> str:
+    """The kernel's letter for what a process does; "" where it cannot be read."""
     try:
         # "<pid> (<name>) <state> ...", where the name may hold anything
-        state = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(") ")[2][:1]
+        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(") ")[2][:1]
     except OSError:
-        return True  # no /proc here
-    return state not in ("Z", "X")
+        return ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpc.attempt import Attempt, process_alive
+from hpc.attempt import Attempt, process_alive, process_runs
 from hpc.points import reached
 
 HEARTBEAT_S = float(os.environ.get("HPC_HEARTBEAT_S", "15"))
@@ -163,12 +163,14 @@ class Watch:
     _alive: set[str] = field(default_factory=set)
 
     def judge(self, path: Path, me: Attempt) -> str:
-        """ "free", "dead", "alive" (it moved while we looked) or "unknown" (look again later)."""
+        """ "free", "dead", "alive" (it moved while we looked, or its process runs on this host) or "unknown" (look again later)."""
         holder = read_claim(path)
         if holder is None:
             return "free"
         if holder and is_surely_dead(holder, me):
             return "dead"
+        if holder.get("host") == me.host and process_runs(int(holder.get("pid", 0)), float(holder.get("began", 0))):
+            return "alive"
         try:
             stat = path.stat()
         except FileNotFoundError:

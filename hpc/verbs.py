@@ -128,7 +128,9 @@ def do_status(run: Path, args: argparse.Namespace) -> int:
                 write_metrics(args.prometheus, str(read_json(run / "flow.json")["run"]), stages)
             if args.json:
                 print(json.dumps(to_json(run, stages)))
-            if args.json or (args.prometheus and not args.watch):
+                return 0
+            if args.prometheus and not args.watch:
+                print(f"wrote {args.prometheus}")
                 return 0
             if args.watch:
                 CONSOLE.clear()

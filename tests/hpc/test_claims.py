@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,3 +188,32 @@ def test_a_claim_that_cannot_be_written_is_a_failure_of_the_unit_not_of_the_work
     assert not state.done_units() and not list(state.folder.glob("claims/*"))
     Worker(state, Squares(), ["000", "001"], lambda: False).run()
     assert state.done_units() == {"000", "001"}
+
+
+def test_a_process_of_this_host_that_runs_is_alive_at_once_and_one_that_is_stopped_must_beat(tmp_path: Path) -> None:
+    """A worker with nothing left to do need not wait for a heartbeat of its neighbour."""
+    holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        held = replace(new_attempt(), pid=holder.pid)
+        assert try_claim(tmp_path / "claim", held) is not None
+        assert Watch().judge(tmp_path / "claim", new_attempt()) == "alive"
+        holder.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        watch = Watch(stale_s=0.05)
+        assert watch.judge(tmp_path / "claim", new_attempt()) == "unknown"
+        time.sleep(0.1)
+        assert watch.judge(tmp_path / "claim", new_attempt()) == "dead"
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_process_that_has_got_the_number_of_a_dead_one_keeps_no_claim_alive(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    assert try_claim(path, new_attempt()) is not None  # ours, so its process runs
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({**said, "began": said["began"] - 10**7}))  # but was not there when the claim was made
+    watch = Watch(stale_s=0.02)
+    assert watch.judge(path, new_attempt()) == "unknown"
+    time.sleep(0.05)
+    assert watch.judge(path, new_attempt()) == "dead"
