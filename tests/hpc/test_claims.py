@@ -158,7 +158,7 @@ def test_two_who_take_over_at_once_leave_one_whole_claim(tmp_path: Path) -> None
 def test_a_worker_that_waits_for_the_last_unit_notices_its_end_at_once(tmp_path: Path) -> None:
     """Default poll interval: waiting for a short unit must not cost seconds."""
     state = make_squares(tmp_path, [3])
-    claim = try_claim(state.claim_path("000"), new_attempt())
+    claim = try_claim(state.claim_path("000"), ELSEWHERE)
     assert claim is not None
     started = time.monotonic()
     pid = os.fork()
