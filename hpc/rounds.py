@@ -98,12 +98,16 @@ def next_round(state: StageState, launch: Launch, report: GateReport) -> tuple[S
     """Launch what is missing again. Returns what was sent, if anything, and sentences for the log."""
     from hpc.slurm import SlurmError
 
-    todo = [unit for unit in launch.units if unit in report.missing and unit not in report.parked]
-    units, not_ready = _ready(state, todo)
+    todo = [unit for unit in state.plan.largest_first if unit in report.missing and unit not in report.parked]
+    ready, not_ready = _ready(state, todo)
+    mine = set(launch.units)
+    units = [unit for unit in ready if unit in mine] if launch.overlap or not not_ready else []
     site = launch.profile
     typed = _typed(state, launch, report)
     if not units and not_ready:
         return None, [f"{not_ready}; when that is complete, type: {typed}"]
+    if not units and todo:
+        return None, [f"what is missing was not part of this launch; where no other one works on it, type: {typed}"]
     if not units:
         return None, [f"every missing unit is parked; when the cause is mended, type: {typed}"]
     if not site.submit_from_compute:

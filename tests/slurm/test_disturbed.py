@@ -2,7 +2,7 @@
 
 A scenario is a function that starts a run, disturbs it while its slices wait in the middle, lets them go and sees it to
 its end. Most of that is waiting for Slurm, so all chosen scenarios run side by side in threads, and the test of each one
-waits for its own. Node n1 is there to be preempted and n4 to die; everybody else stays on n2 and n3.
+waits for its own. Node n1 is there to be preempted, now and then for two of them, and n4 to die; everybody else stays on n2 and n3.
 """
 
 from __future__ import annotations
@@ -107,10 +107,10 @@ def preempted_in_the_middle_of_extract(new_run: NewRun) -> None:
     pipeline.slurm.preempt("n1", seconds=0)
     let_go(pipeline, "extract", told="SIGUSR1")
     assert pipeline.ends(sent.gate) == COMPLETED
-    assert restarts(pipeline) == {"0", "1"}
+    assert restarts(pipeline) >= {"0", "1"}
     assert pipeline.begun() == sorted(set(pipeline.begun()))
     attempts = [{part["attempt"] for part in sentinel["slices"]} for sentinel in pipeline.sentinels("extract").values()]
-    assert any(len(ids) == 2 for ids in attempts), "units begun before the preemption and ended after it"
+    assert any(len(ids) > 1 for ids in attempts), "units begun before the preemption and ended after it"
     # paths name the class that wrote them, which is another one here
     assert set(pipeline.digests("extract").values()) == set(new_run.extracted.digests("extract").values())
 
@@ -220,7 +220,7 @@ def launched_twice(new_run: NewRun) -> None:
     let_go(pipeline, told="SIGTERM")
     for job in (*first.arrays, *second.arrays, first.gate, second.gate):
         assert pipeline.ends(job) == COMPLETED
-    logs = [(pipeline.state("slow") / "logs" / f"{sent.arrays[0]}.log").read_text() for sent in (first, second)]
+    logs = [(pipeline.state("slow") / "logs" / f"{sent.arrays[0]}_0.log").read_text() for sent in (first, second)]
     launches = [re.findall(r"launch (\S+)", log) for log in logs]
     assert launches[0] == [launches[0][0]] * 2, "the same launch before the requeue and after"
     assert set(launches[0]).isdisjoint(launches[1])
@@ -235,7 +235,7 @@ def preempted_where_preemption_is_the_end(new_run: NewRun) -> None:
     pipeline.slurm.preempt("n1", seconds=0)
     let_go(pipeline, told="SIGUSR1")
     assert pipeline.ends(sent.gate) == COMPLETED
-    assert restarts(pipeline) == {"0", "1"}
+    assert restarts(pipeline) >= {"0", "1"}
     check(new_run, pipeline)
 
 
