@@ -75,6 +75,7 @@ class Tally:
     survived: Counter[str] = field(default_factory=Counter)
     units: int = 0
     resubmissions: int = 0
+    released: int = 0
     slices: int = 0
     slices_begun_twice: int = 0
     violations: list[str] = field(default_factory=list)
@@ -205,6 +206,7 @@ def play(
     tally.injected += injected
     tally.units += sum(1 for piece in watcher.seen if piece[3] is None)
     tally.resubmissions += round_.resubmissions
+    tally.released += round_.released
     tally.slices += len(set(begun))
     tally.slices_begun_twice += len(begun) - len(set(begun))
     if broken:

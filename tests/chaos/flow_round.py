@@ -83,6 +83,7 @@ class Job:
     name: str
     state: str
     node: str
+    reason: str
 
     @property
     def is_gate(self) -> bool:
@@ -108,6 +109,7 @@ class Round:
     frozen: list[tuple[int, float, float]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     resubmissions: int = 0
+    released: int = 0
     filled: bool = False
     threshold_edited: bool = False
 
@@ -145,7 +147,7 @@ class Round:
 
     def jobs(self) -> list[Job]:
         """The flow's jobs that are queued or run."""
-        lines = self.slurm.run("squeue", "--noheader", "--array", "--format=%i|%j|%T|%N").splitlines()
+        lines = self.slurm.run("squeue", "--noheader", "--array", "--format=%i|%j|%T|%N|%r").splitlines()
         jobs = [Job(*line.split("|")) for line in lines]
         return [job for job in jobs if job.name.startswith("chaos.")]
 
@@ -202,8 +204,16 @@ class Round:
             action()
 
     def resubmit_if_idle(self) -> None:
-        """Where nothing is queued and something is missing: what a user would type."""
-        if not self.jobs() and not is_complete(self.run):
+        """Where nothing is queued and something is missing: what a user would type.
+
+        And what an admin would: a job that a node could not start (the controller was killed just then) is held by Slurm.
+        """
+        jobs = self.jobs()
+        for job in jobs:
+            if job.reason == "launch failed requeued held":
+                self.released += 1
+                self.slurm.run("scontrol", "release", job.id)
+        if not jobs and not is_complete(self.run):
             self.resubmissions += 1
             self.ccpipe("retry")
 
