@@ -8,49 +8,88 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpc.attempt import new_attempt
-from hpc.claims import STALE_S, Watch
+from hpc.attempt import Attempt, new_attempt, process_alive
+from hpc.claims import STALE_S, Watch, read_claim
 from hpc.files import names_in, read_json, read_json_if_exists, read_link
 from hpc.plan import Plan
 from hpc.state import StageState
 
 POLL_S = 1.0
 
+HIDDEN_S = 2.0
+"""A file under a private name that does not change for so long is nobody's: gates and planners write such files without a claim."""
+
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can go. `bytes`: what its removal frees (files with other names left count as none); `inodes` likewise."""
+    """Something that can go. `bytes`: what its removal frees, when all before it have gone (files with other names left count as
+    none); `inodes` likewise. `stamp`: which file or folder had the name."""
 
     path: Path
     why: str
     bytes: int
     inodes: int
+    stamp: tuple[int, int] = (0, 0)
 
     def remove(self) -> None:
+        """Remove it, unless somebody else has taken the name since: an output committed meanwhile, a claim taken over."""
+        if _stamp(self.path) != self.stamp:
+            return
         if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path, ignore_errors=True)
         else:
             self.path.unlink(missing_ok=True)
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@dataclass
+class _Ledger:
+    """Counts the names of each file that go, since a file is freed with its last one."""
+
+    gone: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def measure(self, path: Path, why: str) -> Garbage:
+        """Bytes and inodes that are freed; 0 inodes where there is nothing to remove."""
+        total = inodes = 0
+        for inner in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
+            try:
+                found = inner.lstat()
+            except FileNotFoundError:
+                continue
+            is_folder = inner.is_dir() and not inner.is_symlink()
+            self.gone[found.st_dev, found.st_ino] += 1
+            last_name = is_folder or self.gone[found.st_dev, found.st_ino] == found.st_nlink
+            total += found.st_blocks * 512 if last_name and not is_folder else 0
+            inodes += last_name
+        return Garbage(path, why, total, inodes, _stamp(path) or (0, 0))
+
+
 def find_garbage(run: Path, say: Callable[[str], None] = lambda line: None) -> list[Garbage]:
     """Everything that can go, in the order in which to remove it. Waits, if claims are there, until it is known who lives."""
     planned = {(entry["stage"], entry["fp12"]) for entry in read_json(run / "flow.json")["stages"]}
     versions = [version for stage in sorted(names_in(run / "state")) for version in _versions(run, stage)]
-    alive = _alive(versions, say)
+    dead, ledger = _dead_claims(versions, say), _Ledger()
     found: list[Garbage] = []
     for state in versions:
-        busy = alive[state.folder]
         if (state.stage, state.fp12) in planned:
-            found += _leftovers(state, busy)
-        elif not busy and not _is_shown(state):
-            found += _old_version(state, any(stage == state.stage for stage, _ in planned))
-    return [item for item in found if item.inodes]
+            found += [ledger.measure(path, why) for path, why in _leftovers(state, dead[state.folder])]
+        elif not _busy(state, dead[state.folder]) and not _is_shown(state):
+            in_flow = any(stage == state.stage for stage, _ in planned)
+            found += [ledger.measure(path, why) for path, why in _old_version(state, in_flow)]
+    return [item for item in found if item.stamp != (0, 0)]
 
 
 def _versions(run: Path, stage: str) -> Iterator[StageState]:
@@ -70,31 +109,45 @@ def _plan(state: StageState) -> Plan | None:
 # --- who lives --------------------------------------------------------------------------------------------------------
 
 
-def _alive(versions: list[StageState], say: Callable[[str], None]) -> dict[Path, set[str]]:
-    """Folder of a version -> its units that somebody works on. A claim is dead when its process is, or when it has stopped beating."""
+Dead = Mapping[str, tuple[int, int] | None]
+"""Unit -> the claim of a process that is gone; a claim of that unit with another stamp is somebody else's."""
+
+
+def _dead_claims(versions: list[StageState], say: Callable[[str], None]) -> dict[Path, Dead]:
+    """By folder of a version. A claim is dead when its process is, or when it has stopped beating; one that cannot be told lives."""
     me, watches = new_attempt(), {state.folder: Watch() for state in versions}
-    alive: dict[Path, set[str]] = {state.folder: set() for state in versions}
+    dead: dict[Path, dict[str, tuple[int, int] | None]] = {state.folder: {} for state in versions}
     open_claims = [(state, unit) for state in versions for unit in sorted(names_in(state.folder / "claims"))]
     deadline, told = time.monotonic() + 2 * STALE_S, False
     while open_claims:
         left = []
         for state, unit in open_claims:
-            verdict = watches[state.folder].judge(state.claim_path(unit), me)
-            if verdict == "alive":
-                alive[state.folder].add(unit)
+            path = state.claim_path(unit)
+            stamp = _stamp(path)
+            verdict = "alive" if _is_at_work_here(path, me) else watches[state.folder].judge(path, me)
+            if verdict == "dead":
+                dead[state.folder][unit] = stamp
             elif verdict == "unknown":
                 left.append((state, unit))
         open_claims = left
-        if open_claims and not told:
+        if not open_claims or time.monotonic() > deadline:
+            break
+        if not told:
             told = True
             say(f"{len(open_claims)} claims: looking for up to {STALE_S:.0f} s whether their holders live")
-        if open_claims and time.monotonic() > deadline:
-            for state, unit in open_claims:
-                alive[state.folder].add(unit)
-            break
-        if open_claims:
-            time.sleep(POLL_S)
-    return alive
+        time.sleep(POLL_S)
+    return dict(dead)
+
+
+def _is_at_work_here(path: Path, me: Attempt) -> bool:
+    """A process of this host has the claim, and is alive, be it frozen."""
+    holder = read_claim(path) or {}
+    return holder.get("host") == me.host and process_alive(int(holder.get("pid", 0)))
+
+
+def _busy(state: StageState, dead: Dead) -> set[str]:
+    """Units that somebody has claimed at this moment."""
+    return {unit for unit in names_in(state.folder / "claims") if unit not in dead or _stamp(state.claim_path(unit)) != dead[unit]}
 
 
 def _is_shown(state: StageState) -> bool:
@@ -124,41 +177,50 @@ def _output_folders(plan: Plan, fp12: str) -> set[Path]:
 # --- what can go ------------------------------------------------------------------------------------------------------
 
 
-def _old_version(state: StageState, in_flow: bool) -> Iterator[Garbage]:
+Found = Iterator[tuple[Path, str]]
+"""What can go, and why."""
+
+
+def _old_version(state: StageState, in_flow: bool) -> Found:
     why = f"old version of {state.stage}" if in_flow else f"{state.stage} is no longer in the flow"
     plan = _plan(state)
     for folder in sorted(_output_folders(plan, state.fp12)) if plan else ():
-        yield _measure(state.run / folder / state.fp12, why)
-    yield _measure(state.scratch, why)
-    yield _measure(state.folder, why)  # last: from its plan the outputs are found
+        yield state.run / folder / state.fp12, why
+    yield state.scratch, why
+    yield state.folder, why  # last: from its plan the outputs are found
 
 
-def _leftovers(state: StageState, busy: set[str]) -> Iterator[Garbage]:
-    """What killed processes have left in a version that stays."""
+def _leftovers(state: StageState, dead: Dead) -> Found:
+    """What killed processes have left in a version that stays.
+
+    First all names are read, then the claims, then the sentinels: who has begun meanwhile has a claim, and who has ended a sentinel.
+    """
     plan = _plan(state)
     if plan is None:
         return
+    folders = sorted({(state.run / template).parent for template in plan.outputs.values()})
+    outputs = [path for folder in folders for path in _files_in(folder)]
+    attempts = sorted(state.scratch.iterdir()) if state.scratch.is_dir() else []
+    hidden = _unchanged([path for folder in (state.folder, *folders) for path in _hidden(folder)])
+    busy = _busy(state, dead)
     named = _named_files(state)
-    for folder in sorted({(state.run / template).parent for template in plan.outputs.values()}):
-        for path in _files_in(folder):
-            if path not in named and _unit_of(path, plan, state) not in busy:
-                yield _measure(path, "no sentinel names it")
+    for path in outputs:
+        if path not in named and not _may_be_of(path, plan, state, busy):
+            yield path, "no sentinel names it"
     kept = _slice_folders(state)
-    for path in sorted(state.scratch.iterdir()) if state.scratch.is_dir() else ():
-        if path.name.partition("@")[0] in busy:
-            continue
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        if not any(part in kept for part in inside):
-            yield _measure(path, "left by an attempt that ended")
-        else:
-            yield from (_measure(part, "left by an attempt that ended") for part in inside if part not in kept)
+    for path in attempts:
+        if path.name.partition("@")[0] not in busy:
+            yield from ((part, "left by an attempt that ended") for part in _without_slices(path, kept))
     if not busy:
-        for folder in (state.folder, *sorted({(state.run / template).parent for template in plan.outputs.values()})):
-            for path in _hidden(folder):
-                yield _measure(path, "left by a write that was cut short")
-        for unit in sorted(names_in(state.folder / "claims")):
-            yield _measure(state.claim_path(unit), "claim of a process that is gone")
+        yield from ((path, "left by a write that was cut short") for path in hidden)
+        yield from ((state.claim_path(unit), "claim of a process that is gone") for unit in sorted(dead))
     yield from _superseded(state)
+
+
+def _without_slices(attempt: Path, kept: Set[Path]) -> list[Path]:
+    """A private folder, or what is in it beside slices that records name."""
+    inside = sorted(attempt.iterdir()) if attempt.is_dir() and not attempt.is_symlink() else []
+    return [part for part in inside if part not in kept] if any(part in kept for part in inside) else [attempt]
 
 
 def _named_files(state: StageState) -> set[Path]:
@@ -171,14 +233,9 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(path for name in names_in(folder) if not (path := folder / name).is_dir())
 
 
-def _unit_of(path: Path, plan: Plan, state: StageState) -> str | None:
-    """The unit whose output has this name."""
-    for template in plan.outputs.values():
-        before, _, after = Path(template).name.partition("{unit}")
-        name = path.name
-        if (state.run / template).parent == path.parent and name.startswith(before) and name.endswith(after):
-            return name[len(before) : len(name) - len(after)]
-    return None
+def _may_be_of(path: Path, plan: Plan, state: StageState, units: Set[str]) -> bool:
+    """Whether an output of one of these units has this name."""
+    return bool(units) and any(state.run / template.format(unit=unit) == path for template in plan.outputs.values() for unit in units)
 
 
 def _slice_folders(state: StageState) -> set[Path]:
@@ -198,25 +255,27 @@ def _hidden(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _superseded(state: StageState) -> Iterator[Garbage]:
+def _unchanged(paths: list[Path]) -> list[Path]:
+    """Those that nobody writes, renames or removes while we look."""
+
+    def look(path: Path) -> tuple[int, int, int] | None:
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    before = {path: look(path) for path in paths}
+    if before:
+        time.sleep(HIDDEN_S)
+    return [path for path, seen in before.items() if seen is not None and look(path) == seen]
+
+
+def _superseded(state: StageState) -> Found:
     """Sentinels taken back, once the unit has been committed again and the archive no longer holds the old one."""
     archive = state.archive()
     for name in sorted(names_in(state.folder / "retired")):
         unit, _, attempt = name.removesuffix(".json").rpartition("@")
         folded = archive.read(unit) if archive else None
         if state.is_done(unit) and (folded is None or folded["attempt"]["id"] != attempt):
-            yield _measure(state.folder / "retired" / name, "sentinel of a unit that was committed again")
-
-
-def _measure(path: Path, why: str) -> Garbage:
-    """Bytes and inodes that are freed; 0 inodes where there is nothing."""
-    total = inodes = 0
-    for inner in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
-        try:
-            found = inner.lstat()
-        except FileNotFoundError:
-            continue
-        last_name = inner.is_dir() or found.st_nlink == 1
-        total += found.st_blocks * 512 if last_name and not inner.is_dir() else 0
-        inodes += last_name
-    return Garbage(path, why, total, inodes if path.exists() or path.is_symlink() else 0)
+            yield state.folder / "retired" / name, "sentinel of a unit that was committed again"
