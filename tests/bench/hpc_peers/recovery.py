@@ -25,7 +25,7 @@ from hpc.state import StageState
 
 HERE = Path(__file__).parent
 LONG, SHORT = "000000", "000001"
-"""Units: the one that is lost, and one that leaves its worker idle, waiting for the other, when it is done."""
+"""Units: the one that is lost, and the one after which the other worker looks for more."""
 
 Holder = dict[str, Any]
 
@@ -53,9 +53,12 @@ def losses(slurm: SlurmCluster | None, stale: bool) -> list[Loss]:
 
         found.append(Loss(name, measured))
 
-    of_slurm("whole task SIGKILLed; another task on the same host waits for its unit", lambda cluster, folder: kill_task(cluster, folder))
     of_slurm(
-        "whole task of another host lost before anybody saw its heart beat; heartbeat 2 s (dead after 12 s)",
+        "task SIGKILLed; another task of its host, from the end of its own unit",
+        lambda cluster, folder: kill_task(cluster, folder),
+    )
+    of_slurm(
+        "the same, seen from another host; heartbeat 2 s (dead after 12 s)",
         lambda cluster, folder: kill_task(cluster, folder, other_host=True, env={"HPC_HEARTBEAT_S": "2"}),
     )
     if stale:
@@ -63,7 +66,7 @@ def losses(slurm: SlurmCluster | None, stale: bool) -> list[Loss]:
             "the same with the standard heartbeat of 15 s (dead after 90 s)",
             lambda cluster, folder: kill_task(cluster, folder, other_host=True),
         )
-    of_slurm("whole task SIGKILLed, no other alive: the gate sends the next round", lambda cluster, folder: kill_task(cluster, folder, 1))
+    of_slurm("task SIGKILLed, no other alive: the gate sends the next round", lambda cluster, folder: kill_task(cluster, folder, 1))
     of_slurm("node failure (SlurmdTimeout 6 s), no other task alive: Slurm requeues the element", lose_node)
     return found
 
@@ -79,15 +82,19 @@ def kill_worker(folder: Path) -> float:
 def kill_task(slurm: SlurmCluster, folder: Path, tasks: int = 2, other_host: bool = False, env: Mapping[str, str] | None = None) -> float:
     """A task is killed as by the kernel, nothing is requeued.
 
-    `other_host`: its claim is made to name a host that cannot be looked into, and it dies before the other worker first looks: had that
-    one seen a heartbeat, it would have left, and the gate would send the next round.
+    With another task, which has some seconds of its own unit left, the clock starts when that unit is done: a worker that is idle while
+    all holders live leaves, and the gate sends the next round. `other_host`: the claim is made to name a host that cannot be looked into.
     """
     submit(slurm, folder, tasks, env or {})
-    holder = holder_at_work(folder, idle=tasks > 1 and not other_host)
+    holder, state = holder_at_work(folder), the_state_of(folder)
+    if tasks > 1:
+        wait_until(lambda: state.claim_path(SHORT).exists(), 60, f"{SHORT} to be worked on in {folder}")
     if other_host:
-        path = the_state_of(folder).claim_path(LONG)
+        path = state.claim_path(LONG)
         path.write_text(json.dumps(holder | {"host": "elsewhere"}))
     kill_with_parent(holder["pid"])
+    if tasks > 1:
+        wait_until(lambda: state.is_done(SHORT), 60, f"{SHORT} to be done in {folder}")
     return seconds_until_taken(folder, holder)
 
 
@@ -110,7 +117,7 @@ def kill_with_parent(worker: int) -> None:
 
 def submit(slurm: SlurmCluster, folder: Path, tasks: int, env: Mapping[str, str]) -> None:
     """So many array elements of one process; the long unit, and a short one for each further element."""
-    wanted = {"BENCH_UNITS": str(tasks), "BENCH_TASKS": str(tasks), "BENCH_CPUS": "1", "BENCH_UNIT_S": "60,3"}
+    wanted = {"BENCH_UNITS": str(tasks), "BENCH_TASKS": str(tasks), "BENCH_CPUS": "1", "BENCH_UNIT_S": "60,5"}
     with started(folder, ["submit"], {**slurm.env(), **wanted, **env}) as command:
         if command.wait(120):
             raise RuntimeError(f"submit returned {command.returncode}: {folder.with_suffix('.out').read_text()}")
@@ -138,21 +145,18 @@ def the_state_of(folder: Path) -> StageState:
     return state
 
 
-def holder_at_work(folder: Path, idle: bool = False) -> Holder:
-    """Wait until the long unit has some slices, and `idle`: until the worker of the short one has been without work for a second."""
+def holder_at_work(folder: Path) -> Holder:
+    """Wait until the long unit has some slices; who works on it."""
 
     def slices() -> int:
         state = the_state(folder)
         return len(list(state.slices_path(LONG).glob("*.json"))) if state else 0
 
     wait_until(lambda: slices() >= 5, 60, f"slices of {LONG} in {folder}")
-    state = the_state_of(folder)
-    if idle:
-        wait_until(lambda: state.is_done(SHORT), 60, f"{SHORT} to be done in {folder}")
-        time.sleep(1)
-    holder = read_claim(state.claim_path(LONG))
+    path = the_state_of(folder).claim_path(LONG)
+    holder = read_claim(path)
     if not holder:
-        raise RuntimeError(f"nobody holds {state.claim_path(LONG)}; expected the worker whose slices are there")
+        raise RuntimeError(f"nobody holds {path}; expected the worker whose slices are there")
     return holder
 
 
