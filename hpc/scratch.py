@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import tempfile
 from pathlib import Path
 
 log = logging.getLogger("hpc.scratch")
@@ -16,17 +18,24 @@ log = logging.getLogger("hpc.scratch")
 MIN_FREE_BYTES = 1 << 30
 """Below this much room on the node's disk, attempts write to the shared filesystem at once."""
 
+VARIABLE = re.compile(r"\$\{?(\w+)")
+"""`$NAME` or `${NAME}`."""
+
 
 def local_scratch(folder: str | None) -> Path | None:
     """The node's own scratch folder, variables filled in; None where there is none that can be used (said in the log)."""
     if not folder:
         return None
+    if unset := [name for name in VARIABLE.findall(folder) if not os.environ.get(name)]:
+        log.warning("node-local scratch %s: %s is not set on this node; working on the shared filesystem", folder, unset[0])
+        return None
     path = Path(os.path.expandvars(folder))
-    if "$" in str(path):
-        log.warning("node-local scratch %s: a variable is not set on this node; working on the shared filesystem", folder)
+    if not path.is_absolute():
+        log.warning("node-local scratch %s: expected an absolute path; working on the shared filesystem", path)
         return None
     try:
         path.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=path))
         free = shutil.disk_usage(path).free
     except OSError as error:
         log.warning("node-local scratch %s: %s; working on the shared filesystem", path, error)
