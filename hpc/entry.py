@@ -127,8 +127,11 @@ def _named_launch(run: Path, stage: str, name: str) -> tuple[StageState, Launch]
 
 def run_work(args: argparse.Namespace) -> int:
     """`work` without --worker: a task; with it: one worker process."""
-    if args.task < 0 or args.tasks < 1 or args.first < 0:
-        raise UsageError(f"--task {args.task} --tasks {args.tasks}: expected a number from 0, and at least one task")
+    joins = args.first > 0 or args.worker is not None  # tasks that joined a running stage have numbers behind the last
+    if args.task < 0 or args.tasks < 1 or args.first < 0 or (args.task >= args.tasks and not joins):
+        raise UsageError(
+            f"--task {args.task} --tasks {args.tasks}: expected a number from 0 to {max(args.tasks - 1, 0)}, and at least one task"
+        )
     procs = args.procs or int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or os.cpu_count() or 1
     _check_private(args)
     state, launch = find_launch(args, procs)

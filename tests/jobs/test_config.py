@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no stage": (lambda flow: tables(flow)["run"], r"no \[stage\.\*\] table; .* Stages: extract, sig, lid"),
     "unknown key of run": (
         under("run", "shard_size = 3"),
-        r"\[run\] unknown key 'shard_size'; valid keys: dir, inputs, name, shard_bytes, site",
+        r"\[run\] unknown key 'shard_size'; valid keys: dir, inputs, name, overlap, shard_bytes, site",
     ),
     "missing key of run": (swap('name = "demo"', ""), r"\[run\] key 'name' is missing"),
     "unknown key": (under("stage.lid", "treshold = 1"), r"\[stage.lid\] unknown key 'treshold'; valid keys: .*min_score, model"),
@@ -173,7 +173,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         r"dedup.match asks for 320 GB \(64 processes x 5\)",
     ),
     "more time than allowed": (
-        more("\n[resources.classify.fasttext]\ntask_minutes = 600\n"),
+        more("\n[resources.classify.fasttext]\ntime_limit_min = 1830\n"),
         r"classify.fasttext asks for 1830 minutes; .* allows 720",
     ),
     "no site profile": (swap('site = "site.toml"', 'site = "cite.toml"'), r"no site profile .*cite.toml; expected a TOML file"),

@@ -258,7 +258,7 @@ def count_responses(demo: Path) -> int:
 
 def test_status_of_an_unknown_run_and_stage(tmp_path: Path, undisturbed: FlowPlan, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "--config", str(tmp_path)]) == 1
-    assert "is not a run directory yet; start with" in capsys.readouterr().err
+    assert "is not a run directory yet; plan the run first" in capsys.readouterr().err
     assert cli.main(["status", "--config", str(undisturbed.run), "--stage", "dedup", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["stages"]) == 4
 

@@ -145,7 +145,8 @@ def test_the_plan_prints_the_chance_of_pairs_to_be_found(text: str, tmp_path: Pa
     small = small.replace("[stage.dedup]\n", "[stage.dedup]\nbands = 8\nrows = 7\n")
     assert run(tmp_path, small, "plan") == 0
     lines = capsys.readouterr().out.splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("dedup.route:"))
+    first = next(i for i, line in enumerate(lines) if line.startswith("dedup.route:"))
+    at = next(i for i, line in enumerate(lines) if i > first and "bands x" in line) - 1
     assert lines[at + 1].split()[:8] == ["8", "bands", "x", "7", "rows,", "56", "of", "64"]
     similarities, chances = lines[at + 2].split()[1:], lines[at + 3].split()[1:]
     assert similarities == ["0.50", "0.60", "0.70", "0.75", "0.80", "0.85", "0.90", "0.95"]
@@ -257,7 +258,7 @@ def test_a_stage_that_is_not_there(planned: FlowPlan, text: str, tmp_path: Path,
     assert cli.main(["gate", "--run", str(planned.run), "--stage", "extract", "--fp12", "0123456789ab"]) == 2
     one_line(capsys, r"no plan .*0123456789ab/plan.json; expected a stage and the fingerprint")
     assert cli.main(["work", "--run", str(tmp_path), "--stage", "extract"]) == 2
-    one_line(capsys, r"is not a run directory \(no flow.json\); run `ccpipe plan` first")
+    one_line(capsys, r"is not a run directory \(no flow.json\); plan the run first")
 
 
 def test_status_of_one_stage(planned: FlowPlan, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
