@@ -35,7 +35,7 @@ def local_scratch(folder: str | None) -> Path | None:
         return None
     try:
         path.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=path))
+        Path(tempfile.mkdtemp(prefix=".writable-", dir=path)).rmdir()
         free = shutil.disk_usage(path).free
     except OSError as error:
         log.warning("node-local scratch %s: %s; working on the shared filesystem", path, error)
