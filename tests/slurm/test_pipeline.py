@@ -179,7 +179,7 @@ def test_doctor_knows_the_limits_of_the_cluster(new_run: NewRun) -> None:
     assert done.returncode == 0, done.stdout
     assert re.search(r"ok +slurm +\d\d\.\d\d", done.stdout)
     assert f"MaxArraySize {limit}" in done.stdout
-    assert re.search(r"ok +preemption +REQUEUE, announced to tasks", done.stdout)
+    assert re.search(r"ok +preemption +main: a preempted task goes back to the queue", done.stdout)
     done = new_run("too-large", site=f"max_array_size = {limit + 1}").ccpipe("doctor")
     assert done.returncode == 1
     assert re.search(rf"fail +array size .*set max_array_size = {limit}", done.stdout)
