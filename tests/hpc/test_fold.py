@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from toy import RAN, Squares, in_child, make_squares, outputs, pipeline, run_flow, units_run
 
+import hpc.state
 from hpc import gate
 from hpc.fold import FOLD_UNITS, open_archive, write_archive
 from hpc.gate import run_gate
@@ -197,6 +198,35 @@ def test_readers_see_every_unit_while_a_stage_is_folded(committed: StageState, m
     for thread in threads:
         thread.join()
     assert not missed and len(asked) == 3
+
+
+@pytest.mark.parametrize("ask", ["done_units", "sentinel"])
+def test_a_stage_that_is_folded_between_two_looks_of_a_reader_is_whole(
+    committed: StageState, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    """The worst moment, every time: the gate works right after the reader's first look."""
+    folded = []
+
+    def then_fold(name: str) -> None:
+        real = getattr(hpc.state, name)
+
+        def looked(*args: Any) -> Any:
+            found = real(*args)
+            found = list(found) if name == "names_in" else found
+            if not folded:
+                folded.append(name)
+                run_gate(StageState(committed.run, committed.stage, committed.fp12))
+            return found
+
+        monkeypatch.setattr(hpc.state, name, looked)
+
+    for name in ("names_in", "open_archive", "read_json_if_exists"):
+        then_fold(name)
+    if ask == "done_units":
+        assert len(committed.done_units()) == FOLD_UNITS
+    else:
+        assert committed.sentinel("007") is not None
+    assert folded and not loose(committed)
 
 
 RECOVERED = ["gate.units", "gate.success", "fold.archived", "fold.unlinked"]

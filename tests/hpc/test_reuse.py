@@ -98,6 +98,27 @@ def test_a_stage_behind_a_stage_of_which_all_was_taken_over_is_taken_over_too(tm
     assert not RAN
 
 
+def test_a_plan_knows_what_will_be_taken_over_in_the_whole_chain(tmp_path: Path) -> None:
+    """Before anything is: a unit behind one that is taken over waits for nothing."""
+    run_flow(pipeline(tmp_path, BEFORE))
+    flow = plan_pipeline(pipeline(tmp_path, AFTER))
+    for stage in flow.stages:
+        assert set(stage.reusable) == {"000", "001", "003"}
+    assert {unit: why for unit, why in flow.find("total").pending.items() if why != "not committed"} == {}
+
+
+def test_what_reads_a_unit_that_will_be_taken_over_again_stays(tmp_path: Path) -> None:
+    """A sentinel was lost; the same commit comes back from the older version, so nothing behind it is stale."""
+    run_flow(pipeline(tmp_path, BEFORE))
+    flow = run_flow(pipeline(tmp_path, AFTER))
+    flow.find("squares").state.done_path("000").unlink()
+    RAN.clear()
+    again = plan_pipeline(pipeline(tmp_path, AFTER))
+    assert set(again.find("squares").reusable) == {"000"} and not again.find("total").pending
+    run_flow(pipeline(tmp_path, AFTER))
+    assert not RAN
+
+
 def test_another_identity_takes_nothing_over(tmp_path: Path) -> None:
     run_flow(pipeline(tmp_path, BEFORE))
     RAN.clear()
