@@ -6,14 +6,11 @@ verdict are compared column by column. Rules of comparison: jobs/diff_rows.py. P
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from hpc.files import names_in, read_json
 from hpc.identity import Difference, differing_keys
@@ -85,19 +82,6 @@ class Diff:
     @property
     def has_verdict(self) -> bool:
         return self.question.is_extract or bool(self.question.keep or self.question.reason)
-
-
-def run_diff(console: Console, run: Path, stage: str | None, old: str | None, new: str | None, examples: int, as_json: bool) -> int:
-    """Compare version `old` (None: the other one launched last) of `stage` with `new` (None: the one planned now), both by the first
-    digits of their fingerprints; print up to `examples` documents for each kind of difference. Raises `UsageError`."""
-    from jobs.diff_show import show_diff, to_dict
-
-    diff = make_diff(run, stage, old, new, max(examples, 0))
-    if as_json:
-        print(json.dumps(to_dict(diff), ensure_ascii=False, default=str))
-    else:
-        show_diff(console, diff)
-    return 0
 
 
 def make_diff(run: Path, stage: str | None, old: str | None, new: str | None, examples: int) -> Diff:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,23 @@ from rich.console import Console
 
 from ccpipe.wet import read_texts
 from hpc.identity import difference_line
-from jobs.diff import BASE, Diff, Version
+from jobs.diff import BASE, Diff, Version, make_diff
 from jobs.diff_rows import Example, Group, Verdicts, read_rows
 
 TEXT_CHARS = 200
 MAX_REASONS = 20
 MAX_UNITS = 5
+
+
+def run_diff(console: Console, run: Path, stage: str | None, old: str | None, new: str | None, examples: int, as_json: bool) -> int:
+    """Compare version `old` (None: the other one launched last) of `stage` with `new` (None: the one planned now), both by the first
+    digits of their fingerprints; print up to `examples` documents for each kind of difference. Raises `UsageError`."""
+    diff = make_diff(run, stage, old, new, max(examples, 0))
+    if as_json:
+        print(json.dumps(to_dict(diff), ensure_ascii=False, default=str))
+    else:
+        show_diff(console, diff)
+    return 0
 
 
 def to_dict(diff: Diff) -> dict[str, Any]:

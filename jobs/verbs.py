@@ -82,7 +82,7 @@ def do_estimate(args: argparse.Namespace) -> int:
 
 
 def do_diff(args: argparse.Namespace) -> int:
-    from jobs.diff import run_diff
+    from jobs.diff_show import run_diff
 
     return run_diff(CONSOLE, load_run_dir(args.config), args.stage, args.old, args.new, args.examples, args.json)
 

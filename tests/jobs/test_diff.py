@@ -21,7 +21,7 @@ from ccpipe.wet import read_texts
 from hpc.manifest import refreeze
 from hpc.state import StageState
 from jobs import diff_rows
-from jobs.diff import run_diff
+from jobs.diff_show import run_diff
 from jobs.errors import UsageError
 from jobs.planning import FlowPlan, find
 
