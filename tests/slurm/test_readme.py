@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,7 +21,7 @@ from jobs.flow import build_flow
 REPO = Path(__file__).resolve().parents[2]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SUBMITTING = re.compile(r"\b(submit|retry)\b")
+SUBMITTING = re.compile(r"\b(submit|retry|scale)\b")
 
 
 def commands() -> list[str]:
@@ -62,8 +63,22 @@ def test_command_of_the_readme(command: str, demo: Path, request: pytest.Fixture
         assert run(command, demo)
         return
     slurm: SlurmCluster = request.getfixturevalue("slurm")
-    assert run(command, demo)
+    if "scale" in command:
+        assert " more tasks for launch " in run_beside_a_stage(command, demo, slurm)
+    else:
+        assert run(command, demo)
     slurm.wait_until(lambda: not slurm.squeue(), 240, f"the end of what `{command}` submitted")
+
+
+def run_beside_a_stage(command: str, demo: Path, slurm: SlurmCluster) -> str:
+    """Run a command that needs a stage under way: all of `extract`, submitted again, which cannot begin before the command is through."""
+    run("ccpipe redo --stage extract", demo)
+    slurm.run("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        run("ccpipe submit --stage extract", demo)
+        return run(command, demo)
+    finally:
+        slurm.run("scontrol", "update", "PartitionName=main", "State=UP")
 
 
 def test_the_demo_said_that_nothing_was_reprocessed(demo: Path) -> None:
@@ -109,5 +124,5 @@ def test_paths_of_the_readme_exist() -> None:
 
 def test_every_make_target_of_the_readme_is_listed_by_help() -> None:
     listed = subprocess.run(["make"], cwd=REPO, capture_output=True, text=True, check=True).stdout
-    used = {word for line in commands() if line.startswith("make") for word in line.split()[1:] if "=" not in word}
+    used = {word for line in commands() if line.startswith("make") for word in shlex.split(line)[1:] if "=" not in word}
     assert used <= set(re.findall(r"make ([a-z-]+)", listed))
