@@ -19,6 +19,7 @@ from hpc.exclusive import way_in_use
 from hpc.files import fsync_folder, point_link, publish_once, read_link
 from hpc.finding import Finding
 from hpc.mounts import ATTRIBUTE_CACHE_S, Mount, free_bytes, free_inodes, mount_of
+from hpc.scratch import VARIABLE
 from hpc.site import Site
 from hpc.task import visible_gpus
 
@@ -201,7 +202,7 @@ def check_scratch(site: Site) -> Iterator[Finding]:
         return
     shown = f"{site.scratch} (scratch in the site profile)"
     folder = Path(os.path.expandvars(site.scratch))
-    if "$" in str(folder):
+    if any(not os.environ.get(name) for name in VARIABLE.findall(site.scratch)):
         text = f"{shown}: a variable is not set here; where it is not set on a node either, units are written to the run directory at once"
         yield Finding("warn", "scratch", text)
         return

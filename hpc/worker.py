@@ -287,6 +287,10 @@ class Worker:
 
     def _wait_for_room(self, unit: str, error: OSError) -> bool:
         """A full disk: no unit is to blame, and all would fail. True when it is worth another try."""
+        if self.local is not None:
+            log.warning("%s; from now on without node-local scratch %s", error, self.local)
+            self.local = None
+            return True
         self.full_since = self.full_since or time.monotonic()
         log.error("%s %s: %s; waiting for room", self.state.stage, unit, error)
         if time.monotonic() - self.full_since >= self.full_patience_s:

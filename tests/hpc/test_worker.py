@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -326,3 +327,19 @@ def test_a_worker_in_a_process_of_its_own_says_how_it_ended(tmp_path: Path) -> N
     state = make_squares(tmp_path, [3, 4])
     status = in_child(lambda: os._exit(Worker(state, Squares(), ["000", "001"], never, poll_s=0.01).run().exit_code))
     assert os.waitstatus_to_exitcode(status) == EXIT_DONE and len(outputs(state)) == 2
+
+
+def test_a_full_node_local_disk_is_done_without(tmp_path: Path) -> None:
+    """The shared filesystem has room: nobody waits, nothing is parked."""
+    state = make_squares(tmp_path / "run", [5, 4])
+    local = tmp_path / "local"
+    local.mkdir()
+
+    class Full(Squares):
+        def slice(self, unit: Any, inputs: Any, folder: Path, cursor: Any) -> Any:
+            if folder.is_relative_to(local):
+                raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+            return super().slice(unit, inputs, folder, cursor)
+
+    report = Worker(state, Full(), ["000", "001"], lambda: False, local=local).run()
+    assert report.exit_code == EXIT_DONE and state.done_units() == {"000", "001"} and not state.failures()
