@@ -42,7 +42,7 @@ from verdict import (
 )
 from watcher import Watcher
 
-PAUSE_S = 0.6
+PAUSE_S = 1.0
 """A slice lasts at least this long."""
 
 FINISH_S = 240.0
