@@ -15,7 +15,7 @@ from pathlib import Path
 from hpc.files import names_in
 from hpc.inputs import upstream_state
 from hpc.plan import InputFrom, PlannedUnit
-from hpc.state import StageState
+from hpc.state import MAX_FAILURES, StageState
 
 MIN_REFRESH_S = 1.0
 MAX_SHARE = 0.02
@@ -32,6 +32,7 @@ class Board:
     claimed: set[str] = field(default_factory=set)
     failures: Mapping[str, list[Path]] = field(default_factory=dict)
     upstream: dict[str, set[str]] = field(default_factory=dict)
+    given_up: dict[str, set[str]] = field(default_factory=dict)
     _next_look: float = 0.0
 
     def look(self) -> None:
@@ -42,6 +43,7 @@ class Board:
         self.failures = self.state.failures()
         if self.overlap:
             self.upstream = self._upstream()
+            self.given_up = self._given_up()
         spent = time.monotonic() - began
         self._next_look = began + spent + max(MIN_REFRESH_S, spent / MAX_SHARE)
 
@@ -57,6 +59,21 @@ class Board:
         """Whether one of the inputs of a unit is committed."""
         found = self.upstream[item.stage]
         return bool(found) if item.of == "all" else found.issuperset(unit.members)
+
+    def never_ready(self, unit: PlannedUnit) -> str | None:
+        """Which unit that it reads is parked, so that waiting for it is in vain; None where there is none."""
+        for stage, parked in self.given_up.items():
+            if parked and (hit := parked.intersection(unit.members) or (parked if not unit.members else set())):
+                return f"{stage} {min(hit)}"
+        return None
+
+    def _given_up(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for item in self.state.plan.inputs:
+            failures = upstream_state(self.state.run, item).failures()
+            done = self.upstream[item.stage]
+            found[item.stage] = {unit for unit, paths in failures.items() if len(paths) >= MAX_FAILURES and unit not in done}
+        return found
 
     def _upstream(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}

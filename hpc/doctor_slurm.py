@@ -137,15 +137,17 @@ def judge_preemption(config: Mapping[str, str], partitions: Mapping[str, Mapping
         if mode == "OFF":
             yield Finding("ok", "preemption", f"jobs of {name} are not preempted")
             continue
-        level, does = _preempted(mode, site)
+        level, does = _preempted(mode, site, announced and grace > 0)
         yield Finding(level, "preemption", f"{name}: {does}. {_grace(grace, announced) if mode in ('REQUEUE', 'CANCEL') else ''}".rstrip())
 
 
-def _preempted(mode: str, site: Site) -> tuple[str, str]:
+def _preempted(mode: str, site: Site, announced: bool) -> tuple[str, str]:
     if mode == "REQUEUE" and site.requeue:
         return "ok", "a preempted task goes back to the queue and comes again (PreemptMode=REQUEUE)"
     if mode == "REQUEUE":
         return "warn", "PreemptMode=REQUEUE, but requeue = false in the profile: preempted tasks are lost; set requeue = true"
+    if mode == "CANCEL" and announced and site.requeue:
+        return "ok", "a preempted task is cancelled (PreemptMode=CANCEL), but is told before, and puts itself into the queue again"
     if mode == "CANCEL":
         return (
             "ok",

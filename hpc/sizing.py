@@ -82,9 +82,13 @@ def size(
     failures = list(failures)
     seconds = sorted((measured.seconds(cost) if measured else cost for cost in costs_s), reverse=True)
     given, notes = _with_memory(resources, measured, max(costs_s))
+    had_gb = given.task_mem_gb
     given, more_memory = after_failures(given, site, failures, "out_of_memory")
     given, fitted = _fit_node(given, site)
     given, trimmed = _trim(given, len(seconds), keep_memory=resources.mem_gb is None and measured is None and not more_memory)
+    if more_memory and given.task_mem_gb < had_gb:  # fewer processes must not leave the task with less than the one that failed had
+        given = given.model_copy(update={"mem_gb": round(had_gb / given.procs, 2)})
+        more_memory.append(f"The {had_gb:g} GB of the task that failed stay with the {given.procs} left.")
     margin = max(MEASURED_MARGIN, measured.spread) if measured else DECLARED_MARGIN
     tasks, why, target = _tasks(seconds, given, site, margin)
     minutes = (makespan(seconds, tasks * given.procs) + (measured.startup_s if measured else 0.0)) / 60

@@ -226,6 +226,9 @@ class Worker:
         pause = self.not_before.get(unit, 0.0) - time.monotonic()
         if pause > 0:
             turn.wait(pause)
+        elif self.overlap and (parked := self.board.never_ready(self.state.plan.by_id[unit])):
+            self.report.not_ready[unit] = f"{parked}, which it reads, is parked"
+            return True
         elif self.overlap and not self.board.is_ready(self.state.plan.by_id[unit]):
             if time.monotonic() - self.idle_since > OVERLAP_WAIT_S:
                 self.report.not_ready[unit] = "what it reads was not committed in time"

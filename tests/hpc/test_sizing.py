@@ -260,6 +260,13 @@ def test_a_request_raised_by_hand_is_not_doubled_again() -> None:
     assert packing.resources.mem_gb == 9.0
 
 
+def test_fewer_processes_do_not_leave_a_task_with_less_than_the_one_that_ran_out_of_memory() -> None:
+    """Ten processes shared 20 GB, one unit is left: twice its share would be 4."""
+    packing = size([60.0], Resources(cpus=10, mem_gb=2.0), Site(), None, [failure("out_of_memory", mem_gb=2.0)])
+    assert packing.procs == 1 and packing.resources.task_mem_gb == 20
+    assert any("20 GB of the task that failed" in reason for reason in packing.reasons)
+
+
 def test_a_lone_unit_that_ran_out_of_memory_gets_twice_what_it_had_and_not_more() -> None:
     first = size([60.0], Resources(cpus=4), Site()).resources
     again = size([60.0], Resources(cpus=4), Site(), None, [failure("out_of_memory", **first.model_dump())]).resources

@@ -23,7 +23,7 @@ from hpc.commit import record_failure
 from hpc.gate import run_gate
 from hpc.launch import start_order
 from hpc.plan import PlannedUnit
-from hpc.state import StageState
+from hpc.state import MAX_FAILURES, StageState
 from hpc.worker import EXIT_DONE, EXIT_LEFT, MAX_BACKOFF_S, Worker
 
 FAR = Attempt("0000-far-1", "far-away", 1, "77_3", 1)
@@ -292,6 +292,18 @@ def test_a_worker_whose_inputs_never_come_leaves(tmp_path: Path, clock: Time) ->
     assert report.not_ready == {"000": "what it reads was not committed in time"} and report.exit_code == EXIT_LEFT
     assert worker.OVERLAP_WAIT_S <= clock.now - began < worker.OVERLAP_WAIT_S + 60
     assert not total.failures(), "no unit is to blame"
+
+
+def test_a_worker_does_not_wait_for_units_that_are_parked(tmp_path: Path, clock: Time) -> None:
+    squares = make_squares(tmp_path, [4, 3])
+    total = make_total(tmp_path, squares)
+    Worker(squares, Squares(), ["001"], never).run()
+    for _ in range(MAX_FAILURES):
+        record_failure(squares, "000", new_attempt(), "ValueError: bad input")
+    began = clock.now
+    report = Worker(total, Total(), ["000", "001"], never, overlap=True).run()
+    assert report.not_ready == {"000": "squares 000, which it reads, is parked"} and total.done_units() == {"001"}
+    assert clock.now - began < worker.OVERLAP_WAIT_S
 
 
 def test_without_overlap_a_unit_that_is_not_ready_is_left_at_once(tmp_path: Path, clock: Time) -> None:
