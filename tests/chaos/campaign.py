@@ -124,7 +124,7 @@ def disturb(round_: Round, drawn: Iterator[str], n_faults: int, tally: Counter[s
         if time.monotonic() < due:
             time.sleep(0.1)
             continue
-        if len(waiting) < 3:
+        if len(waiting) < min(3, n_faults - tally.total()):
             waiting.append(next(drawn))
         for kind in list(waiting):
             if (what := inject(round_, kind)) is not None:
@@ -133,7 +133,7 @@ def disturb(round_: Round, drawn: Iterator[str], n_faults: int, tally: Counter[s
                 if say:
                     print(f"  {time.strftime('%H:%M:%S')} {kind}: {what}", flush=True)
                 # some hit what the one before has left
-                due = time.monotonic() + round_.rng.choice((0.0, round_.rng.uniform(1, 5)))
+                due = time.monotonic() + round_.rng.choice((0.0, *[round_.rng.uniform(1, 5)] * 3))
                 break
         else:
             time.sleep(0.3)

@@ -20,4 +20,4 @@ def test_a_campaign_leaves_no_trace(tmp_path: Path) -> None:
         pytest.skip(reason)
     tally = run_campaign(SEED, MINUTES, tmp_path)
     assert tally.violations == []
-    assert tally.injected.total() >= 10
+    assert tally.injected.total() >= 15, "of 21 kinds most find a victim"
