@@ -25,7 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "slurm")]
+ROOT = HERE.parents[1]
+# the tree that this file is in, wherever the package is installed from
+sys.path[:0] = [str(ROOT), str(HERE.parent / "slurm")]
+os.environ["PYTHONPATH"] = str(ROOT)
 
 from cluster import SlurmCluster, why_not  # noqa: E402
 from hpc_peers.measure import Contender, Figures, run_once  # noqa: E402
