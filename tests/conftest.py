@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# doctests are looked for in every module; conftest.py of several folders would be one module of that name
-collect_ignore_glob = ["*conftest.py"]
+# doctests are looked for in every module; conftest.py of several folders would be one module of that name, and benchmarks are none
+collect_ignore_glob = ["*conftest.py", "bench/*"]
 
 # speed is judged by benchmarks: a slow machine must not fail a property
 settings.register_profile("ccpipe", deadline=None)
