@@ -30,6 +30,23 @@ PLACES = [
     "state/sig/0123456789ab/plan.json",
     "state/sig/0123456789ab/launches",
     "state/sig/0123456789ab/launches/local-1.json",
+    "state/sig/0123456789ab/done",
+    "state/sig/0123456789ab/done.zip",
+    "state/sig/0123456789ab/slices",
+    "state/sig/0123456789ab/failed",
+    "state/sig/0123456789ab/claims",
+    "state/sig/0123456789ab/tasks",
+    "state/sig/0123456789ab/retired",
+    "state/sig/0123456789ab/units.json",
+    "state/sig/0123456789ab/_SUCCESS.json",
+    "tmp",
+    "tmp/sig",
+    "tmp/sig/0123456789ab",
+    "sig",
+    "sig/0123456789ab",
+    "meta",
+    "meta/sig",
+    "meta/sig/0123456789ab",
 ]
 
 
@@ -81,6 +98,33 @@ def test_what_others_may_write_is_refused_with_the_command_that_mends_it(
     typed = str(caught.value).partition("Type: ")[2].partition("   or")[0]
     assert shlex.split(typed)[-1] == str(run)
     subprocess.run(["bash", "-c", typed], check=True)
+    check_private(run, allow_shared=False)
+
+
+def test_folders_of_stages_with_a_slash_in_their_names_are_looked_at(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = run / "state/family/part/0123456789ab"
+    for folder in (state / "launches", run / "tmp/family/part/0123456789ab"):
+        folder.mkdir(parents=True)
+    (state / "plan.json").write_text("{}")
+    monkeypatch.setattr(permissions, "_is_own_group", lambda gid, uid: False)
+    for path in [run, *run.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in (run / "state/family", state.parent, state, state / "plan.json", state / "launches", run / "tmp/family/part/0123456789ab"):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o002)
+        for given in (None, state):
+            with pytest.raises(PermissionsError, match="everybody"):
+                check_private(run, allow_shared=False, state=given)
+        path.chmod(mode)
+
+
+def test_other_folders_in_a_run_and_files_of_outputs_are_not_looked_at(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of somebody's notes is no output of ours; of many outputs the folder says who may replace them."""
+    monkeypatch.setattr(permissions, "_is_own_group", lambda gid, uid: False)
+    (run / "notes").mkdir()
+    (run / "notes").chmod(0o777)
+    (run / "sig/0123456789ab/00000.npy").write_text("x")
+    (run / "sig/0123456789ab/00000.npy").chmod(0o666)
     check_private(run, allow_shared=False)
 
 
