@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hpc.attempt import Attempt, new_attempt, process_alive
 from hpc.claims import STALE_S, Watch, read_claim
-from hpc.files import names_in, read_json, read_json_if_exists, read_link
+from hpc.files import names_in, read_json, read_link
 from hpc.plan import Plan
+from hpc.slices import slice_folders
 from hpc.state import StageState
 
 POLL_S = 1.0
@@ -207,7 +207,7 @@ def _leftovers(state: StageState, dead: Dead) -> Found:
     for path in outputs:
         if path not in named and not _may_be_of(path, plan, state, busy):
             yield path, "no sentinel names it"
-    kept = _slice_folders(state)
+    kept = slice_folders(state)
     for path in attempts:
         if path.name.partition("@")[0] not in busy:
             yield from ((part, "left by an attempt that ended") for part in _without_slices(path, kept))
@@ -236,16 +236,6 @@ def _files_in(folder: Path) -> list[Path]:
 def _may_be_of(path: Path, plan: Plan, state: StageState, units: Set[str]) -> bool:
     """Whether an output of one of these units has this name."""
     return bool(units) and any(state.run / template.format(unit=unit) == path for template in plan.outputs.values() for unit in units)
-
-
-def _slice_folders(state: StageState) -> set[Path]:
-    found = set()
-    for unit in names_in(state.folder / "slices"):
-        for name in names_in(state.slices_path(unit)):
-            record: Mapping[str, Any] | None = read_json_if_exists(state.slices_path(unit) / name)
-            if record:
-                found.add(state.run / record["folder"])
-    return found
 
 
 def _hidden(folder: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -65,7 +66,8 @@ class SlicedUnit:
         records: list[Record] = []
         folder = self.state.slices_path(self.unit.id)
         while (record := read_json_if_exists(folder / f"{len(records):05d}.json")) is not None:
-            if record["inputs"] != self.commits or not _has_files(self.state.run / record["folder"], record["files"]):
+            made = slice_folder(self.state, folder / f"{len(records):05d}.json", record)
+            if record["inputs"] != self.commits or not _has_files(made, record["files"]):
                 discard_slices(self.state, self.unit.id)
                 return []
             records.append(record)
@@ -83,10 +85,7 @@ class SlicedUnit:
         return self._commit(number, bring(folder, self.scratch), made)
 
     def _commit(self, number: int, folder: Path, made: Record) -> Record | None:
-        files = {name: (folder / name).stat().st_size for name in sorted(names_in(folder))}
-        for name in files:
-            fsync_file(folder / name)
-        fsync_folder(folder)
+        files = _force_to_disk(folder)
         fsync_folder(folder.parent)
         reached("slice.synced")
         record = {**made, "folder": folder.relative_to(self.state.run).as_posix(), "files": files}
@@ -97,26 +96,68 @@ class SlicedUnit:
         return None
 
 
+def _force_to_disk(folder: Path) -> dict[str, int]:
+    """fsync all files of a folder and of the folders in it, then these; returns their bytes by path below `folder`."""
+    files: dict[str, int] = {}
+    for inner, _, names in os.walk(folder, topdown=False, onerror=_raise):
+        for path in (Path(inner, name) for name in sorted(names)):
+            fsync_file(path)
+            files[path.relative_to(folder).as_posix()] = path.stat().st_size
+        fsync_folder(Path(inner))
+    return files
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _has_files(folder: Path, files: Mapping[str, int]) -> bool:
     return settled(lambda: all((folder / name).stat().st_size == size for name, size in files.items()), folder / "any")
 
 
+def slice_folder(state: StageState, path: Path, record: Mapping[str, Any]) -> Path:
+    """The folder that a record names, which is one below the stage's own folder of attempts, and no link leads out of that.
+
+    What is removed with a slice is what its record says, so nothing else may be said there. Raises `ValueError` with the record's path.
+    """
+    name = str(record["folder"])
+    folder, below = state.run / os.path.normpath(name), Path("tmp", state.stage, state.fp12)
+    real = Path(os.path.realpath(state.scratch))
+    inside = state.scratch in folder.parents and Path(os.path.realpath(folder.parent)).is_relative_to(real)
+    if os.path.isabs(name) or ".." in Path(name).parts or not inside:
+        raise ValueError(
+            f"{path}: names the folder {name!r}; expected a folder below {below.as_posix()}; remove {path.parent} to have the unit run anew"
+        )
+    return folder
+
+
+def _recorded(state: StageState, unit: str) -> dict[Path, Path]:
+    """Folder by record of every slice of a unit. Raises `ValueError`."""
+    paths = [state.slices_path(unit) / name for name in sorted(names_in(state.slices_path(unit)))]
+    found = ((path, read_json_if_exists(path)) for path in paths)
+    return {path: slice_folder(state, path, record) for path, record in found if record is not None}
+
+
+def slice_folders(state: StageState) -> set[Path]:
+    """Folders of all slices that are committed. Raises `ValueError` where a record names one that is not the stage's."""
+    return {folder for unit in names_in(state.folder / "slices") for folder in _recorded(state, unit).values()}
+
+
 def discard_slices(state: StageState, unit: str) -> None:
-    """Forget the slices of a unit. Records go first, last to first, so that what remains is always unbroken from the first."""
-    names = sorted(names_in(state.slices_path(unit)), reverse=True)
-    for name in names:
-        record = read_json_if_exists(state.slices_path(unit) / name)
-        (state.slices_path(unit) / name).unlink(missing_ok=True)
-        if record is not None:
-            shutil.rmtree(state.run / record["folder"], ignore_errors=True)
-            remove_if_empty((state.run / record["folder"]).parent)
+    """Forget the slices of a unit. Records go first, last to first, so that what remains is always unbroken from the first.
+
+    Raises `ValueError`, before anything is removed, where a record names a folder that is not the stage's.
+    """
+    for path, folder in sorted(_recorded(state, unit).items(), reverse=True):
+        path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        remove_if_empty(folder.parent)
     remove_if_empty(state.slices_path(unit))
 
 
 def remove_uncommitted(state: StageState, unit: str, scratch: Path) -> None:
     """Remove what a failed attempt left, but not the slices that it has committed: the next attempt builds upon them."""
-    records = (read_json_if_exists(state.slices_path(unit) / name) for name in names_in(state.slices_path(unit)))
-    committed = {state.run / record["folder"] for record in records if record is not None}
+    committed = set(_recorded(state, unit).values())
     for path in [scratch / name for name in names_in(scratch)]:
         if path not in committed:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
