@@ -61,17 +61,27 @@ class Held:
 
 @dataclass(frozen=True)
 class TaskSeen:
-    """A task's record and when it was last written."""
+    """A task's record. `at`: when it was last written, by the clock of the filesystem."""
 
     record: Mapping[str, Any]
     at: float
+
+    @property
+    def host(self) -> str:
+        return str(self.record.get("host", ""))
+
+    @property
+    def heard(self) -> float:
+        """The same moment by the clock of the task's host, 0.0 where the record does not tell."""
+        return float(self.record.get("began") or 0.0) + float(self.record.get("wall_s") or 0.0)
 
 
 @dataclass
 class Evidence:
     """`costs`: declared cost of every unit. `in_hand`: claimed units that are not committed; `held`: those claims that were read.
 
-    `newest`: the newest sign of life in the stage, seconds, 0.0 without any.
+    Claims carry the times of their hosts' clocks, which are compared only with times of the same host. Sentinels and records carry those
+    of the filesystem.
     """
 
     costs: Mapping[str, float]
@@ -83,25 +93,45 @@ class Evidence:
 
     @property
     def newest(self) -> float:
-        times = [*(c.at for c in self.commits), *(claim.at for claim in self.held), *(task.at for task in self.tasks)]
-        return max(times, default=0.0)
+        """The newest sign of life in the stage by whatever clock, seconds, 0.0 without any: good for "nothing moves", for nothing else."""
+        return max((self.newest_written, *(claim.at for claim in self.held)))
+
+    @property
+    def newest_written(self) -> float:
+        """When a sentinel or a record was last written, by the clock of the filesystem; 0.0 without any."""
+        return max((*(c.at for c in self.commits), *(task.at for task in self.tasks)), default=0.0)
 
     def silent(self) -> list[Held]:
-        """Claims that missed more than six of their own beats, measured from the newest sign of life in the stage."""
-        newest = self.newest
-        return [claim for claim in self.held if newest - claim.at > STALE_BEATS * claim.beat_s]
+        """Claims that missed more than six of their own beats, measured from the newest sign of life of their own host.
+
+        Where a host has shown nothing newer, nobody can tell a dead holder from a clock that is slow: it counts as working.
+        """
+        newest = self._newest_of_hosts()
+        return [claim for claim in self.held if _is_silent(claim, newest)]
 
     def live(self) -> list[Held]:
-        newest = self.newest
-        return [claim for claim in self.held if newest - claim.at <= STALE_BEATS * claim.beat_s]
+        newest = self._newest_of_hosts()
+        return [claim for claim in self.held if not _is_silent(claim, newest)]
+
+    def _newest_of_hosts(self) -> dict[str, float]:
+        """Host -> its newest sign of life, by its own clock."""
+        newest: dict[str, float] = {}
+        signs = [*((claim.host, claim.at) for claim in self.held), *((task.host, task.heard) for task in self.tasks)]
+        for host, at in signs:
+            newest[host] = max(at, newest.get(host, 0.0))
+        return newest
 
     def running(self) -> list[TaskSeen]:
         """Tasks that have not ended and still write their records."""
-        newest = self.newest
+        newest = self.newest_written
         return [task for task in self.tasks if not task.record.get("ended") and newest - task.at <= STALE_BEATS * RECORD_S]
 
     def sentinels(self) -> list[Mapping[str, Any]]:
         return [commit.sentinel for commit in self.commits if commit.sentinel is not None]
+
+
+def _is_silent(claim: Held, newest: Mapping[str, float]) -> bool:
+    return newest[claim.host] - claim.at > STALE_BEATS * claim.beat_s
 
 
 def look_closely(state: StageState) -> Evidence:

@@ -125,7 +125,7 @@ def unit_times(timed: Sequence[tuple[float, float]]) -> UnitTimes | None:
 
 
 def recent_speed(commits: Sequence[tuple[float, float]], scale: float, until: float, pause_s: float = MIN_PAUSE_S) -> Speed | None:
-    """From (time, cost) of commits, each standing for `scale` of them. `until`: the newest sign of life.
+    """From (time, cost) of commits, each standing for `scale` of them. `until`: the end of the recent past, by the same clock.
 
     What lies before a pause (nothing committed for `pause_s`) is not recent. None while there are fewer than two commits.
     """

@@ -3,8 +3,8 @@
 A complete stage is read from its one `_SUCCESS.json`; of the others a bounded number of files is opened (`hpc/evidence.py`), so that
 a hundred thousand units are told in a second or two. What is estimated from a sample says so.
 
-No decision rests on a comparison of this host's clock with the times of files: a claim is silent by comparison with the newest sign
-of life in the stage. Only where nothing at all has moved is our clock named, and then it is called ours.
+Clocks of two hosts are never compared: a claim is silent by comparison with newer signs of life of its own host. Only where nothing
+at all has moved is the clock of this host held against the times of files, and then it is called ours.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from hpc.causes import FailureGroup, Failures, group_failures
 from hpc.claims import STALE_S
 from hpc.efficiency import Committed, Efficiency, efficiency
+from hpc.errors import UsageError
 from hpc.evidence import SENTINELS, Evidence, Held, folded_units, look_closely, plan_costs, read_tasks
 from hpc.files import names_in, read_json
 from hpc.pace import LONG_UNIT_S, MIN_PAUSE_S, Left, Pace, UnitTimes, effective_costs, estimate, recent_speed, unit_times
@@ -55,9 +56,9 @@ class Straggler:
 class StageStatus:
     """What is known of one stage.
 
-    done, working, failed: units. `silent`: of those working, how many have not been heard of for six of their beats. `parked`: of
-    those failed, how many are not tried again. `states`: the same, each unit in one state only: done, working, silent, failed (will be
-    tried again), parked, waiting.
+    done, working, failed: units. `silent`: of those working, how many have missed six of their beats while their host was
+    heard of. `parked`: of those failed, how many are not tried again. `states`: the same, each unit in one state only: done, working,
+    silent, failed (will be tried again), parked, waiting.
 
     `rate` in units per hour, `eta_s` in seconds with its 80 % range, all None while unknown. `stalled_s`: seconds, by this host's
     clock, without any sign of life, None while there are some. `workers`: processes at work, as far as known.
@@ -103,9 +104,21 @@ class StageStatus:
 
 
 def run_status(run: Path) -> list[StageStatus]:
-    """Every stage of the run's flow, in order. Raises FileNotFoundError when `run` is no run directory."""
+    """Every stage of the run's flow, in order. Raises FileNotFoundError when `run` is no run directory, `UsageError` without a plan."""
     entries = read_json(run / "flow.json")["stages"]
-    return [stage_status(StageState(run, e["stage"], e["fp12"]), e.get("resources"), _number_of_units(e)) for e in entries]
+    return [_status_of(StageState(run, e["stage"], e["fp12"]), e) for e in entries]
+
+
+def _status_of(state: StageState, entry: Mapping[str, Any]) -> StageStatus:
+    try:
+        return stage_status(state, entry.get("resources"), _number_of_units(entry))
+    except FileNotFoundError:
+        if state.plan_path.exists():
+            raise
+        raise UsageError(
+            f"{state.stage}: {state.plan_path} is gone; expected the plan of the stage that flow.json names. Plan the run again: "
+            "it is written anew, and what is committed stays"
+        ) from None
 
 
 def _number_of_units(entry: Mapping[str, Any]) -> int | None:
@@ -266,11 +279,12 @@ def _pace(
 
 
 def _until(evidence: Evidence, live: Sequence[Held], commits: Sequence[tuple[float, float]], pause_s: float) -> float:
-    """The end of the recent past: the newest sign of life, or the last commit where all who work now began long after it."""
+    """The end of the recent past, all by the clock of the filesystem: when anything was last written (tasks do so every minute), or the
+    last commit where all who work now began long after it."""
     last = max((at for at, _ in commits), default=0.0)
-    since = evidence.newest - last
+    since = evidence.newest_written - last
     resumed = since > pause_s and all(claim.elapsed_s is not None and claim.elapsed_s < since for claim in live)
-    return last if resumed else evidence.newest
+    return last if resumed else evidence.newest_written
 
 
 def _stragglers(

@@ -76,8 +76,10 @@ def task_record(**more: Any) -> dict[str, Any]:
 
 
 def save_task(state: StageState, name: str, at: float | None = None, **more: Any) -> None:
+    """A record written `at`, by the clocks of the task's host and of the filesystem."""
     path = state.task_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(task_record(id=name, **more)))
     when = time.time() if at is None else at
+    record = task_record(id=name, **more)
+    path.write_text(json.dumps({**record, "began": when - record["wall_s"]} if "began" not in more else record))
     os.utime(path, (when, when))

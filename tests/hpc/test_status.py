@@ -15,6 +15,7 @@ import hpc.evidence
 import hpc.status
 from hpc.attempt import Attempt, new_attempt
 from hpc.claims import try_claim
+from hpc.cli import main
 from hpc.commit import record_failure
 from hpc.evidence import folded_units
 from hpc.files import replace_json
@@ -120,6 +121,14 @@ def test_a_run_is_told_in_the_order_of_its_flow(tmp_path: Path) -> None:
         run_status(tmp_path / "elsewhere")
 
 
+def test_a_stage_whose_plan_is_gone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = make_squares(tmp_path, [1])
+    replace_json(tmp_path / "flow.json", {"stages": [{"stage": "squares", "fp12": state.fp12}]})
+    state.plan_path.unlink()
+    assert main(["status", "--run", str(tmp_path)]) == 2
+    assert f"squares: {state.plan_path} is gone; expected the plan" in capsys.readouterr().err
+
+
 def test_status_writes_nothing(tmp_path: Path) -> None:
     state = make_squares(tmp_path, [1, 2])
     work(state, ["000"])
@@ -188,7 +197,7 @@ def test_a_failure_record_of_garbage_is_an_error_that_names_the_file(tmp_path: P
 # --- who works --------------------------------------------------------------------------------------------------------
 
 
-def test_silent_is_who_missed_six_of_its_own_beats_by_the_newest_sign_of_life(tmp_path: Path) -> None:
+def test_silent_is_who_missed_six_of_its_own_beats_by_the_newest_sign_of_life_of_its_host(tmp_path: Path) -> None:
     """The clock of the host that looks has no part in it: here all files are of last year."""
     state, last_year = make_stage(tmp_path, [1] * 5), time.time() - 365 * 86_400
     claim(state, "000", last_year - 500, last_year)
@@ -200,6 +209,45 @@ def test_silent_is_who_missed_six_of_its_own_beats_by_the_newest_sign_of_life(tm
     assert status.states["working"] == 3
     save_task(state, "t", last_year + 50)  # a task was heard of later
     assert stage_status(state).silent == 3
+
+
+@pytest.mark.parametrize("skew", [100.0, 86_400.0, -86_400.0])
+def test_a_host_whose_clock_is_wrong_makes_nobody_silent_and_changes_no_forecast(tmp_path: Path, skew: float) -> None:
+    """Claims carry the times of their holders' clocks; a host is compared only with itself."""
+    now = time.time()
+    found = []
+    for ahead in (0.0, skew):
+        state = make_stage(tmp_path / str(ahead), [10] * 60)
+        for i in range(20):
+            commit(state, f"{i:03d}", now - 100 + 5 * i, 50.0)
+        for i in range(10):
+            own = now + (ahead if i == 0 else 0.0)
+            claim(state, f"{20 + i:03d}", own - 5 - i, own, host=f"n{i}")
+        found.append(stage_status(state))
+    true, skewed = found
+    assert (skewed.silent, skewed.states["working"], skewed.workers) == (0, 10, 10)
+    assert true.rate is not None and (skewed.rate, skewed.eta_s) == (true.rate, true.eta_s)
+
+
+def test_a_claim_is_silent_beside_newer_ones_of_its_host_and_working_where_it_is_the_only_sign(tmp_path: Path) -> None:
+    state, now = make_stage(tmp_path, [1] * 4), time.time()
+    claim(state, "000", now - 500, now, host="a")
+    claim(state, "001", now - 900, now - 200, host="b")  # another clock, or dead: nobody can tell
+    assert stage_status(state).silent == 0
+    claim(state, "002", now - 900, now - 50, host="b")
+    assert stage_status(state).silent == 1
+    save_task(state, "t", now + 3600, host="c")
+    assert stage_status(state).silent == 1
+
+
+def test_a_record_that_is_not_rewritten_while_others_are_stands_for_no_workers(tmp_path: Path) -> None:
+    """Times of records come from the filesystem; a node that died must not count as working for ever."""
+    state, now = make_stage(tmp_path, [1] * 40), time.time()
+    for i in range(20):
+        commit(state, f"{i:03d}", now - 20 + i, 0.5)
+    save_task(state, "alive", now - 60, host="a", ended=False, exit=None)
+    save_task(state, "dead", now - 900, host="b", ended=False, exit=None)
+    assert stage_status(state).workers == 4
 
 
 def test_a_stage_without_any_sign_of_life_is_called_still_and_nothing_is_foretold(tmp_path: Path) -> None:
