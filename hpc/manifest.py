@@ -268,8 +268,8 @@ def _notice(path: Path, manifest: Manifest, patterns: Iterable[str], folder: Pat
     changes = _changes(manifest, {file.path: file for file in seen})
     if changes:
         return (
-            f"the inputs have changed since {path} was frozen: {changes.text()}. They are not taken in; to do that, add --take-inputs "
-            "to `ccpipe plan`, `local` or `submit`: only the shards of these files, and what depends on them, are worked on again"
+            f"the inputs have changed since {path} was frozen: {changes.text()}. They are not taken in; to do that, plan, run "
+            "or submit with --take-inputs: only the shards of these files, and what depends on them, are worked on again"
         )
     files = sorted(manifest.files, key=lambda file: file.path)
     balanced = balance([file.bytes for file in files], shard_bytes) == [file.shard for file in files]

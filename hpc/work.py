@@ -95,11 +95,13 @@ def counts(read: int, kept: int | None = None, dropped: Mapping[str, int] | None
 
 
 def check_counts(counts: Counts, what: str) -> None:
-    """read = kept + sum(dropped by reason), or `BrokenStage`."""
+    """read = kept + sum(dropped by reason), or `BrokenStage`. `what`: the unit or slice."""
+    if not isinstance(counts, Mapping) or not {"read", "kept", "dropped", "extra"} <= counts.keys():
+        raise BrokenStage(f"run() of {what} returned {counts!r:.200}; expected counts: return counts(read=...)")
     dropped = sum(counts["dropped"].values())
     if counts["read"] != counts["kept"] + dropped:
         raise BrokenStage(
-            f"{what}: read {counts['read']}, but kept {counts['kept']} + dropped {dropped}; every document must be kept or dropped once"
+            f"{what}: read {counts['read']}, but kept {counts['kept']} + dropped {dropped}; everything read must be kept or dropped once"
         )
 
 

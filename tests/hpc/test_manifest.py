@@ -123,7 +123,7 @@ def test_frozen_new_and_missing_files_give_a_notice_and_change_nothing(tmp_path:
     again, notice = freeze(tmp_path / "run", ["in/*"], tmp_path, 8)
     assert again == first and (tmp_path / "run/manifest.jsonl").read_bytes() == before
     assert notice is not None and "1 new (new.gz), 1 gone (000.warc.gz). They are not taken in" in notice
-    assert "add --take-inputs to `ccpipe plan`, `local` or `submit`" in notice
+    assert "to do that, plan, run or submit with --take-inputs" in notice
 
 
 def test_inputs_may_be_deleted_after_they_were_read(tmp_path: Path) -> None:
