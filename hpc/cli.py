@@ -85,6 +85,7 @@ def add_options(name: str, sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--prometheus", type=Path, metavar="FILE", help="write metrics for node_exporter's textfile collector")
     if name == "gc":
         sub.add_argument("--yes", action="store_true", help="remove it; without, it is only shown")
+        sub.add_argument("--all", action="store_true", help="also old versions that were submitted and are not complete")
 
 
 def add_run_verbs(add: Add, stage: str | None = None) -> None:
@@ -111,7 +112,7 @@ def add_run_verbs(add: Add, stage: str | None = None) -> None:
         return
     for name, body, about in (
         ("status", lambda args: verbs.do_status(args.run.absolute(), args), "how far every stage is, from files only"),
-        ("gc", lambda args: verbs.do_gc(verbs.run_dir_of(args), args.yes), "old versions and what killed processes left"),
+        ("gc", lambda args: verbs.do_gc(verbs.run_dir_of(args), args.yes, args.all), "old versions and what killed processes left"),
     ):
         sub = add(name, body, about)
         sub.add_argument("--run", type=Path, required=True, help="run directory")

@@ -6,6 +6,7 @@ everything that somebody works on. What is left of a removed version elsewhere (
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 from hpc.attempt import Attempt, new_attempt, process_alive
 from hpc.claims import STALE_S, Watch, read_claim
 from hpc.files import names_in, read_json, read_link
+from hpc.permissions import VERSION
 from hpc.plan import Plan
 from hpc.slices import slice_folders
 from hpc.state import StageState
@@ -29,22 +31,55 @@ HIDDEN_S = 2.0
 @dataclass(frozen=True)
 class Garbage:
     """Something that can go. `bytes`: what its removal frees, when all before it have gone (files with other names left count as
-    none); `inodes` likewise. `stamp`: which file or folder had the name."""
+    none); `inodes` likewise. `stamp`: which file or folder had the name. `after`: what must have gone before."""
 
     path: Path
     why: str
     bytes: int
     inodes: int
     stamp: tuple[int, int] = (0, 0)
+    after: tuple[Path, ...] = ()
 
-    def remove(self) -> None:
-        """Remove it, unless somebody else has taken the name since: an output committed meanwhile, a claim taken over."""
+    def remove(self) -> str | None:
+        """Remove it, unless somebody else has taken the name since: an output committed meanwhile, a claim taken over.
+
+        Returns why it could not be removed, as far as it could not; None where nothing was in the way.
+        """
         if _stamp(self.path) != self.stamp:
-            return
-        if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path, ignore_errors=True)
+            return None
+        if left := next((path for path in self.after if os.path.lexists(path)), None):
+            return f"cannot remove {self.path}: {left} is still there; run gc again when that is gone"
+        try:
+            _remove(self.path)
+        except OSError as error:
+            return f"cannot remove {self.path}: {error.strerror} ({error.filename}); mend that and run gc again"
+        return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or as much of a folder as can be; its plan, by which a version is found, last. Raises the first OSError."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    errors: list[OSError] = []
+    for inner in sorted(path.iterdir(), key=lambda inner: inner.name == "plan.json"):
+        if inner.name == "plan.json" and errors:
+            break
+        if inner.is_dir() and not inner.is_symlink():
+            shutil.rmtree(inner, onerror=lambda function, name, info: errors.append(info[1]))  # type: ignore[arg-type]
         else:
-            self.path.unlink(missing_ok=True)
+            _unlink(inner, errors)
+    errors = [error for error in errors if not isinstance(error, FileNotFoundError)]
+    if errors:
+        raise errors[0]
+    path.rmdir()
+
+
+def _unlink(path: Path, errors: list[OSError]) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        errors.append(error)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -61,7 +96,7 @@ class _Ledger:
 
     gone: Counter[tuple[int, int]] = field(default_factory=Counter)
 
-    def measure(self, path: Path, why: str) -> Garbage:
+    def measure(self, path: Path, why: str, after: tuple[Path, ...] = ()) -> Garbage:
         """Bytes and inodes that are freed; 0 inodes where there is nothing to remove."""
         total = inodes = 0
         for inner in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
@@ -74,29 +109,62 @@ class _Ledger:
             last_name = is_folder or self.gone[found.st_dev, found.st_ino] == found.st_nlink
             total += found.st_blocks * 512 if last_name and not is_folder else 0
             inodes += last_name
-        return Garbage(path, why, total, inodes, _stamp(path) or (0, 0))
+        return Garbage(path, why, total, inodes, _stamp(path) or (0, 0), after)
 
 
-def find_garbage(run: Path, say: Callable[[str], None] = lambda line: None) -> list[Garbage]:
-    """Everything that can go, in the order in which to remove it. Waits, if claims are there, until it is known who lives."""
+def find_garbage(run: Path, say: Callable[[str], None] = lambda line: None, everything: bool = False) -> list[Garbage]:
+    """Everything that can go, in the order in which to remove it. Waits, if claims are there, until it is known who lives.
+
+    `say` is told of old versions that are kept, and why. `everything`: also those whose jobs may still wait in the queue. Raises
+    `ValueError` with the path of a record that is not what it should be.
+    """
     planned = {(entry["stage"], entry["fp12"]) for entry in read_json(run / "flow.json")["stages"]}
-    versions = [version for stage in sorted(names_in(run / "state")) for version in _versions(run, stage)]
+    versions = [StageState(run, folder.parent.relative_to(run / "state").as_posix(), folder.name) for folder in _versions(run / "state")]
     dead, ledger = _dead_claims(versions, say), _Ledger()
     found: list[Garbage] = []
     for state in versions:
         if (state.stage, state.fp12) in planned:
             found += [ledger.measure(path, why) for path, why in _leftovers(state, dead[state.folder])]
-        elif not _busy(state, dead[state.folder]) and not _is_shown(state):
-            in_flow = any(stage == state.stage for stage, _ in planned)
-            found += [ledger.measure(path, why) for path, why in _old_version(state, in_flow)]
+        elif _busy(state, dead[state.folder]) or _is_shown(state):
+            continue
+        elif kept := _kept(state, everything):
+            say(f"{state.folder}  kept: {kept}")
+        else:
+            why = f"old version of {state.stage}" if any(stage == state.stage for stage, _ in planned) else None
+            found += _old_version(state, why or f"{state.stage} is no longer in the flow", ledger)
     return [item for item in found if item.stamp != (0, 0)]
 
 
-def _versions(run: Path, stage: str) -> Iterator[StageState]:
-    folder = run / "state" / stage
-    for name in sorted(names_in(folder)) if folder.is_dir() else ():
-        if (folder / name).is_dir():
-            yield StageState(run, stage, name)
+def _versions(folder: Path) -> Iterator[Path]:
+    """Folders with a plan, and the name of a version; names of stages may have slashes in them."""
+    for name in sorted(names_in(folder)):
+        inner = folder / name
+        if inner.is_symlink() or not inner.is_dir():
+            continue
+        if VERSION.fullmatch(name):
+            if (inner / "plan.json").exists():
+                yield inner
+        else:
+            yield from _versions(inner)
+
+
+def _kept(state: StageState, everything: bool) -> str | None:
+    """Why an old version that nobody works on stays."""
+    plan = _plan(state)
+    if plan and (strange := [name for name in plan.outputs.values() if not _is_inside(state, name)]):
+        return f"its plan names {strange[0]}, expected FOLDER/{state.fp12}/FILE inside of {state.run}; look at it, and remove it by hand"
+    if not everything and state.success() is None and any((state.folder / "launches").glob("*/sent.json")):
+        return "submitted, not complete; cancel its jobs and remove it with --all"
+    return None
+
+
+def _is_inside(state: StageState, template: str) -> bool:
+    """Whether outputs of this name are in a folder of the version's own, and no `..` and no link leads out of the run."""
+    parts = Path(template).parts
+    if Path(template).is_absolute() or ".." in parts or state.fp12 not in parts[1:-1]:
+        return False
+    folder = state.run.joinpath(*parts[: parts.index(state.fp12)])
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(state.run))
 
 
 def _plan(state: StageState) -> Plan | None:
@@ -170,7 +238,8 @@ def _output_folders(plan: Plan, fp12: str) -> set[Path]:
     found = set()
     for template in plan.outputs.values():
         parts = Path(template).parts
-        found.add(Path(*parts[: parts.index(fp12)]))
+        if fp12 in parts:
+            found.add(Path(*parts[: parts.index(fp12)]))
     return found
 
 
@@ -181,13 +250,12 @@ Found = Iterator[tuple[Path, str]]
 """What can go, and why."""
 
 
-def _old_version(state: StageState, in_flow: bool) -> Found:
-    why = f"old version of {state.stage}" if in_flow else f"{state.stage} is no longer in the flow"
+def _old_version(state: StageState, why: str, ledger: _Ledger) -> list[Garbage]:
     plan = _plan(state)
-    for folder in sorted(_output_folders(plan, state.fp12)) if plan else ():
-        yield state.run / folder / state.fp12, why
-    yield state.scratch, why
-    yield state.folder, why  # last: from its plan the outputs are found
+    paths = [state.run / folder / state.fp12 for folder in sorted(_output_folders(plan, state.fp12))] if plan else []
+    before = (*paths, state.scratch)
+    # the state comes last: from its plan the outputs are found
+    return [*(ledger.measure(path, why) for path in before), ledger.measure(state.folder, why, before)]
 
 
 def _leftovers(state: StageState, dead: Dead) -> Found:
@@ -198,7 +266,7 @@ def _leftovers(state: StageState, dead: Dead) -> Found:
     plan = _plan(state)
     if plan is None:
         return
-    folders = sorted({(state.run / template).parent for template in plan.outputs.values()})
+    folders = sorted({(state.run / template).parent for template in plan.outputs.values() if _is_inside(state, template)})
     outputs = [path for folder in folders for path in _files_in(folder)]
     attempts = sorted(state.scratch.iterdir()) if state.scratch.is_dir() else []
     hidden = _unchanged([path for folder in (state.folder, *folders) for path in _hidden(folder)])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from hpc.entry import LOG_LINE_S, run_in_process, worker_command
 from hpc.gate import GateReport, run_gate
@@ -39,28 +40,32 @@ class LocalRun:
         for stage in stages:
             report = self._stage(stage, stop)
             if stop:
-                self.console.print(f"stopped by {stop.signal.name if stop.signal else 'a signal'}; run the same command again to go on")
+                self._say(f"stopped by {stop.signal.name if stop.signal else 'a signal'}; run the same command again to go on")
                 return False
             if not report.complete:
-                self.console.print(report.text(), style="red", highlight=False)
-                self.console.print(f"to try again: {self.flow.typed('retry', stage.name)}", soft_wrap=True, highlight=False)
+                self._say(report.text(), "red")
+                self._say(f"to try again: {self.flow.typed('retry', stage.name)}")
                 return False
         return True
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        """A line as it is, whatever names and messages are in it: brackets are no markup, and it can be copied."""
+        self.console.print(Text(text), style=style, soft_wrap=True, highlight=False)
 
     def _stage(self, stage: StagePlan, stop: StopFlag) -> GateReport:
         todo = pending_units(stage.state, {})
         total, limit = len(stage.plan.units), stage.resources.max_failures
         if not todo:
-            self.console.print(f"[dim]{stage.name:<20} complete, {total} of {total} units committed; nothing to do[/dim]")
+            self._say(f"{stage.name:<20} complete, {total} of {total} units committed; nothing to do", "dim")
             return run_gate(stage.state, limit)
         reusable = reusable_units(stage.state, todo)
-        now = StagePlan(stage.spec, stage.state, stage.plan, todo, stage.packing, reusable)
+        now = StagePlan(stage.spec, stage.state, stage.plan, todo, stage.packing, reusable, stage.site)
         if len(reusable) < len(todo) and (waits := self._waits(stage)) is not None:
             return GateReport(stage.name, total, dict.fromkeys(todo, waits))
         units, adopted = prepare(now)
         taken = f", {adopted} of them taken over from an older version" if adopted else ""
         why = next((reason for reason in todo.values() if reason != NOT_COMMITTED), NOT_COMMITTED)
-        self.console.print(f"{stage.name:<20} {len(todo)} of {total} units to do ({why}){taken}", highlight=False)
+        self._say(f"{stage.name:<20} {len(todo)} of {total} units to do ({why}){taken}")
         if units:
             self._launch(now, units, stop)
         return run_gate(stage.state, limit)
@@ -99,7 +104,7 @@ class LocalRun:
                     done = len(stage.state.done_units() & units)
                     progress.update(bar, completed=done)
                     if not self.console.is_terminal:
-                        self.console.print(f"{stage.name:<20} {done} of {len(units)} units committed", highlight=False)
+                        self._say(f"{stage.name:<20} {done} of {len(units)} units committed")
                     last = time.monotonic()
 
             task = Task(
@@ -118,5 +123,5 @@ class LocalRun:
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("  {task.description:<18}"), BarColumn(), MofNCompleteColumn(), TextColumn("units"), TimeElapsedColumn())
+    columns = (TextColumn("  {task.description:<18}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("units"), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -124,7 +124,7 @@ def slice_folder(state: StageState, path: Path, record: Mapping[str, Any]) -> Pa
     folder, below = state.run / os.path.normpath(name), Path("tmp", state.stage, state.fp12)
     real = Path(os.path.realpath(state.scratch))
     inside = state.scratch in folder.parents and Path(os.path.realpath(folder.parent)).is_relative_to(real)
-    if os.path.isabs(name) or ".." in Path(name).parts or not inside:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not inside:
         raise ValueError(
             f"{path}: names the folder {name!r}; expected a folder below {below.as_posix()}; remove {path.parent} to have the unit run anew"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -25,7 +26,9 @@ from hpc.status import run_status
 from hpc.task import StopFlag
 from hpc.words import size
 
-CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
+CONSOLE = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
+"""What is said may hold names and messages of others; brackets in them are no markup."""
+
 WATCH_S = 5.0
 
 
@@ -150,22 +153,25 @@ def chosen(stage: str, wanted: str | None) -> bool:
     return not wanted or wanted in ("all", stage, stage.partition(".")[0])
 
 
-def do_gc(run: Path, really: bool) -> int:
-    """Show what can go; remove it if `really`."""
+def do_gc(run: Path, really: bool, everything: bool = False) -> int:
+    """Show what can go; remove it if `really`. `everything`: also old versions whose jobs may still wait in the queue."""
     if not (run / "flow.json").is_file():
         raise UsageError(f"{run} is not a run directory (no flow.json); plan the run first")
-    found = find_garbage(run, lambda line: CONSOLE.print(line, highlight=False))
+    found = find_garbage(run, lambda line: CONSOLE.print(line, highlight=False, soft_wrap=True), everything)
     for item in found[:40]:
         CONSOLE.print(f"{size(item.bytes):>10} {item.inodes:>7,} inodes  {item.path}  {item.why}", highlight=False, soft_wrap=True)
     if len(found) > 40:
         CONSOLE.print(f"... and {len(found) - 40} more")
-    total, inodes = sum(item.bytes for item in found), sum(item.inodes for item in found)
+    failed = False
     if really:
-        for item in found:
-            item.remove()
+        for error in filter(None, [item.remove() for item in found]):
+            failed = True
+            print(error, file=sys.stderr)
+        found = [item for item in found if not os.path.lexists(item.path)]
     did = "removed" if really else "can go; nothing is removed without --yes"
+    total, inodes = sum(item.bytes for item in found), sum(item.inodes for item in found)
     CONSOLE.print(f"{len(found)} things, {size(total)}, {inodes:,} inodes {did}", highlight=False)
-    return 0
+    return 1 if failed else 0
 
 
 def run_dir_of(args: argparse.Namespace) -> Path:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
-from hpc.doctor import Finding, check_filesystem, check_gpus, check_scratch, check_slurm
+from hpc.doctor import Finding, check_gpus, check_run_dir, check_scratch, check_slurm, show
 from hpc.site import Site
 from jobs.config import ConfigError, RunConfig, load_config
 from jobs.flow import build_flow, model_files
@@ -30,15 +31,10 @@ NEEDED = (
     "warcio",
 )
 FOR_TRANSFORMERS = ("torch", "transformers", "safetensors")
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def run_doctor(console: Console, config_path: Path) -> int:
-    failed = False
-    for finding in _findings(config_path):
-        failed = failed or finding.level == "fail"
-        console.print(f"[{STYLES[finding.level]}]{finding.level:<5}[/] {finding.what:<20} {finding.text}", highlight=False, soft_wrap=True)
-    return 1 if failed else 0
+    return show(console, _findings(config_path))
 
 
 def _findings(config_path: Path) -> Iterator[Finding]:
@@ -61,7 +57,7 @@ def _findings(config_path: Path) -> Iterator[Finding]:
     if "numba" not in missing:
         yield _numba_cache()
     site = config.site if config else Site.model_validate({})
-    yield from _filesystem(config.run_dir if config else Path.cwd(), site)
+    yield from check_run_dir(config.run_dir if config else Path.cwd(), site, "change `dir` in [run]")
     yield from check_scratch(site)
     yield from check_slurm(site)
 
@@ -77,11 +73,3 @@ def _numba_cache() -> Finding:
         "numba cache",
         "no folder can be written, so each process compiles for some seconds; set NUMBA_CACHE_DIR to one on the shared filesystem",
     )
-
-
-def _filesystem(folder: Path, site: Site) -> Iterator[Finding]:
-    try:
-        yield from check_filesystem(folder, shared_state=site.shared_state)
-    except OSError as error:
-        text = f"{folder}: {error.strerror} ({error.filename}); expected a folder that can be made and written: change `dir` in [run]"
-        yield Finding("fail", "run directory", text)

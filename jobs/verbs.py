@@ -72,7 +72,7 @@ def do_status(args: argparse.Namespace) -> int:
 
 
 def do_gc(args: argparse.Namespace) -> int:
-    return verbs.do_gc(load_run_dir(args.config), args.yes)
+    return verbs.do_gc(load_run_dir(args.config), args.yes, args.all)
 
 
 def do_estimate(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import filesystems
 import pytest
 from toy import SLICE, Squares, in_child, make_squares, outputs, pipeline, run_flow
 
@@ -421,3 +423,118 @@ def test_units_of_the_same_stage_name_elsewhere_are_not_touched(tmp_path: Path) 
     assert everything(tmp_path / "two") == before
     assert make_squares(tmp_path / "three", [1]).plan.units
     assert publish_once(tmp_path / "three" / "x.json", {})
+
+
+# --- names, jobs that are sent, and what cannot be removed --------------------------------------------------------------------
+
+
+def test_stages_with_a_slash_in_their_names_are_stages(tmp_path: Path) -> None:
+    """`a/b` is not a version `b` of a stage `a`; its versions are found, and go, like others."""
+
+    def described(version: int, *names: str) -> Pipeline:
+        base = pipeline(tmp_path, BEFORE, version).stages[0]
+        return Pipeline("toy", tmp_path, [replace(base, name=name, outputs={"squares": name + "/{fp}/{unit}.txt"}) for name in names])
+
+    old = run_flow(described(1, "a/b", "a/c"))
+    assert find_garbage(tmp_path) == []
+    plan_pipeline(described(1, "a/c"))
+    (tmp_path / "a/b/current").unlink()
+    fp12 = old.find("a/b").state.fp12
+    assert told(find_garbage(tmp_path), tmp_path) == dict.fromkeys((f"a/b/{fp12}", f"state/a/b/{fp12}"), "a/b is no longer in the flow")
+    run_flow(described(2, "a/c"))
+    collect(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "state/a/c").iterdir()) == [plan_pipeline(described(2, "a/c")).find("a/c").state.fp12]
+
+
+def submitted(tmp_path: Path) -> StageState:
+    """An old version whose launch was sent to Slurm, and that is not complete."""
+    old = plan_pipeline(pipeline(tmp_path, BEFORE)).find("squares").state
+    committed(old, "000")
+    sent = old.folder / "launches" / "slurm-1" / "sent.json"
+    publish_once(sent, {"jobs": ["7"], "gate": "8"})
+    run_flow(pipeline(tmp_path, AFTER))
+    return old
+
+
+def test_a_version_whose_jobs_may_still_come_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = submitted(tmp_path)
+    assert not [name for name in told(find_garbage(tmp_path), tmp_path) if old.fp12 in name]
+    assert do_gc(tmp_path, really=True) == 0
+    assert f"state/squares/{old.fp12}  kept: submitted, not complete; cancel its jobs and remove it with --all" in capsys.readouterr().out
+    assert old.sentinel("000") is not None
+    assert do_gc(tmp_path, really=True, everything=True) == 0
+    assert not old.folder.exists() and "kept" not in capsys.readouterr().out
+
+
+def test_a_complete_version_that_was_submitted_goes(tmp_path: Path) -> None:
+    old = submitted(tmp_path)
+    committed(old, *old.plan.by_id)
+    assert run_gate(old).complete
+    run_flow(pipeline(tmp_path, AFTER))
+    assert [name for name in told(find_garbage(tmp_path), tmp_path) if old.fp12 in name]
+
+
+def test_what_cannot_be_removed_is_told_and_its_state_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mount cannot be removed, by whomever; its stage's other files go, and the plan stays, by which the next gc finds it."""
+    old = run_flow(pipeline(tmp_path, BEFORE))
+    run_flow(pipeline(tmp_path, AFTER))
+    state, total = old.find("squares").state, old.find("total").state
+    stuck = tmp_path / "squares" / state.fp12 / "stuck"
+    with filesystems.tmpfs(stuck):
+        assert do_gc(tmp_path, really=True) == 1
+        shown = capsys.readouterr()
+        assert f"cannot remove {stuck.parent}: " in shown.err and "busy" in shown.err
+        assert f"cannot remove {state.folder}: {stuck.parent} is still there" in shown.err
+        assert "2 things" in shown.out and "removed" in shown.out
+        assert state.plan_path.is_file() and not total.folder.exists()
+    assert do_gc(tmp_path, really=True) == 0
+    assert "2 things" in capsys.readouterr().out and not state.folder.exists() and not stuck.parent.exists()
+
+
+def test_a_removal_cut_short_leaves_the_plan_by_which_it_is_found(tmp_path: Path) -> None:
+    old = run_flow(pipeline(tmp_path, BEFORE)).find("squares").state
+    run_flow(pipeline(tmp_path, AFTER))
+    with filesystems.tmpfs(old.folder / "a"):
+        texts = [item.remove() for item in find_garbage(tmp_path)]
+        assert sum(text is not None for text in texts) == 1
+        assert sorted(path.name for path in old.folder.iterdir()) == ["a", "plan.json"]
+    assert told(find_garbage(tmp_path), tmp_path) == {f"state/squares/{old.fp12}": "old version of squares"}
+
+
+@pytest.mark.parametrize("template", ["/precious/{fp}/x", "../precious/{fp}/x", "link/{fp}/x", "{fp}/x", "precious/x", "a/../../precious/{fp}/x"])
+def test_a_plan_is_no_way_out_of_the_run(tmp_path: Path, template: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    old = run_flow(pipeline(run, BEFORE)).find("squares").state
+    run_flow(pipeline(run, AFTER))
+    precious = tmp_path / "precious"
+    (precious / old.fp12).mkdir(parents=True)
+    (precious / old.fp12 / "mine").write_text("x")
+    (run / "link").symlink_to(precious)
+    plan = json.loads(old.plan_path.read_text())
+    named = template.format(fp=old.fp12).replace("/precious", str(precious)) if template.startswith("/") else template.format(fp=old.fp12)
+    plan["outputs"] = {"squares": named}
+    old.plan_path.write_text(json.dumps(plan))
+    assert do_gc(run, really=True) == 0
+    assert f"state/squares/{old.fp12}  kept: its plan names {named}, expected" in capsys.readouterr().out
+    assert (precious / old.fp12 / "mine").exists() and old.plan_path.exists()
+
+
+def test_a_sentinel_that_names_a_file_elsewhere_vouches_for_nothing(tmp_path: Path) -> None:
+    """Only what lies in the folders of the version's outputs is looked at, whatever sentinels say."""
+    run = tmp_path / "run"
+    state = run_flow(pipeline(run, AFTER)).find("squares").state
+    (tmp_path / "mine").write_text("x")
+    sentinel = json.loads(state.done_path("000").read_text())
+    sentinel["outputs"]["squares"]["path"] = "../mine"
+    state.done_path("000").write_text(json.dumps(sentinel))
+    assert set(told(find_garbage(run), run)) == {f"squares/{state.fp12}/000.txt"}
+    collect(run)
+    assert (tmp_path / "mine").exists()
+
+
+def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run [x] [/data] :smile:"
+    run_flow(pipeline(run, BEFORE))
+    run_flow(pipeline(run, AFTER))
+    assert do_gc(run, really=False) == 0
+    assert f"  {run}/squares/" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from toy import Squares, in_child, make_squares, outputs
 
-from hpc import slices
+from hpc import files, slices
 from hpc.files import names_in, publish_once
 from hpc.gc import find_garbage
 from hpc.points import die_at
@@ -79,7 +79,7 @@ def test_all_files_and_folders_of_a_slice_are_forced_to_disk_before_its_record(t
     """Each file before the folder that it is in, and all before the record has its name."""
     state = make_squares(tmp_path, [1])
     seen: list[str] = []
-    fsync_file, publish = slices.fsync_file, slices.publish_once
+    fsync_file, publish = files.fsync_file, files.publish_once
 
     def note(path: Path) -> None:
         seen.append(path.name)
