@@ -11,26 +11,78 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
 
 from hpc.doctor_slurm import check_slurm
 from hpc.exclusive import way_in_use
-from hpc.files import fsync_folder, point_link, publish_once, read_link
+from hpc.files import fsync_folder, point_link, publish_once, read_json_if_exists, read_link
 from hpc.finding import Finding
+from hpc.inodes import budget
 from hpc.mounts import ATTRIBUTE_CACHE_S, Mount, free_bytes, free_inodes, mount_of
-from hpc.scratch import VARIABLE
-from hpc.site import Site
+from hpc.scratch import MIN_FREE_BYTES, VARIABLE
+from hpc.site import Resources, Site
+from hpc.sizing import size
+from hpc.state import StageState
 from hpc.task import visible_gpus
 
-__all__ = ["Finding", "check_filesystem", "check_gpus", "check_scratch", "check_slurm"]
+__all__ = ["Finding", "check_filesystem", "check_gpus", "check_run_dir", "check_scratch", "check_slurm", "run_doctor", "show"]
 
 LOW_BYTES = 10_000_000_000
 LOW_INODES = 100_000
 SLOW_COMMIT_S = 0.1
 """A sentinel that costs more than this is felt where units take seconds."""
-MIN_SCRATCH_BYTES = 1_000_000_000
 NFS_CACHES = ("actimeo", "acregmax", "acdirmax")
+
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def run_doctor(run: Path, site: Site, console: Console) -> int:
+    """Everything about a run directory, which need not be planned or even be there yet. Exit code 1 when something must be mended."""
+    return show(
+        console,
+        (finding for check in (check_gpus(), check_run_dir(run, site), check_scratch(site), check_slurm(site)) for finding in check),
+    )
+
+
+def show(console: Console, findings: Iterable[Finding]) -> int:
+    """One line for each finding, as soon as it is found. Exit code 1 where one fails."""
+    failed = False
+    for finding in findings:
+        failed = failed or finding.level == "fail"
+        style = STYLES[finding.level]
+        line = Text.assemble((f"{finding.level:<5}", style), f" {finding.what:<20} {finding.text}")
+        console.print(line, highlight=False, soft_wrap=True)
+    return 1 if failed else 0
+
+
+def check_run_dir(run: Path, site: Site, mend: str = "choose another run directory") -> Iterator[Finding]:
+    """The filesystem of a run directory, and whether what is planned has room on it. `mend`: what to do where it cannot be written."""
+    try:
+        yield from check_filesystem(run, inodes_needed(run, site), site.shared_state)
+    except OSError as error:
+        text = f"{run}: {error.strerror} ({error.filename}); expected a folder that can be made and written: {mend}"
+        yield Finding("fail", "run directory", text)
+
+
+def inodes_needed(run: Path, site: Site) -> int:
+    """Inodes that the stages which are not complete will take beside those they have, one after the other; 0 where none is planned."""
+    kept, most_in_flight = 0, 0
+    for entry in (read_json_if_exists(run / "flow.json") or {"stages": []})["stages"]:
+        state = StageState(run, entry["stage"], entry["fp12"])
+        if state.success_path.exists() or not state.plan_path.exists():
+            continue
+        plan, done = state.plan, state.done_units()
+        pending = [unit.cost for unit in plan.units if unit.id not in done]
+        packing = size(pending, Resources.model_validate(entry["resources"]), site)
+        need = budget(plan, packing.tasks, packing.procs)
+        kept += max(0, need.kept - len(done) * len(plan.outputs))
+        most_in_flight = max(most_in_flight, need.running - need.kept)
+    return kept + most_in_flight
 
 
 def check_filesystem(folder: Path, inodes_needed: int = 0, shared_state: bool = False) -> Iterator[Finding]:
@@ -219,7 +271,7 @@ def check_scratch(site: Site) -> Iterator[Finding]:
     )
     if mount is not None and mount.is_shared:
         yield Finding("warn", "scratch", f"{text}; it is shared, so files would be written twice to the network: name a disk of the node")
-    elif room < MIN_SCRATCH_BYTES:
+    elif room < MIN_FREE_BYTES:
         yield Finding("warn", "scratch", f"{text}; too little for a unit, which is then written to the run directory at once")
     else:
         yield Finding("ok", "scratch", text)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filesystems import exfat, ext4, tmpfs
+from rich.console import Console
+from toy import pipeline, run_flow
 
 from hpc import doctor, exclusive
-from hpc.doctor import check_filesystem, check_scratch, check_slurm
+from hpc.doctor import check_filesystem, check_scratch, check_slurm, inodes_needed, run_doctor
 from hpc.doctor_slurm import (
     ASSOC_FIELDS,
     judge_accounting,
@@ -23,6 +26,8 @@ from hpc.doctor_slurm import (
 )
 from hpc.finding import Finding
 from hpc.mounts import Mount
+from hpc.planner import plan_pipeline
+from hpc.scratch import MIN_FREE_BYTES
 from hpc.site import Site
 
 
@@ -149,6 +154,46 @@ def test_scratch_that_cannot_serve_is_told(tmp_path: Path, monkeypatch: pytest.M
         assert "too little for a unit" in only(check_scratch(Site(scratch=str(small)))).text
     monkeypatch.setattr(doctor, "mount_of", lambda path: Mount(Path("/"), "nfs4", "server:/", frozenset()))
     assert "it is shared" in only(check_scratch(Site(scratch=str(tmp_path)))).text
+
+
+def test_scratch_is_too_small_where_workers_would_not_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room, level in ((MIN_FREE_BYTES - 1, "warn"), (MIN_FREE_BYTES, "ok")):
+        monkeypatch.setattr(doctor, "free_bytes", lambda path, room=room: room)
+        assert only(check_scratch(Site(scratch=str(tmp_path)))).level == level
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------------------
+
+
+def doctored(run: Path) -> tuple[int, str]:
+    out = io.StringIO()
+    return run_doctor(run, Site(), Console(file=out, width=200)), out.getvalue()
+
+
+def test_free_inodes_are_held_against_what_the_stages_of_the_run_still_need(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "small", inodes=300) as folder:
+        plan_pipeline(pipeline(folder / "run", [1] * 150))
+        code, text = doctored(folder / "run")
+        assert code == 1 and f"{inodes_needed(folder / 'run', Site()):,} needed" in text and "fail  inodes" in text
+
+
+def test_a_complete_run_needs_no_more_inodes_and_one_without_a_plan_none_that_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Slurm
+    described = pipeline(tmp_path / "run", [1] * 5)
+    plan_pipeline(described)
+    before = inodes_needed(tmp_path / "run", Site())
+    run_flow(described)
+    assert before > 20 and inodes_needed(tmp_path / "run", Site()) == 0 == inodes_needed(tmp_path / "none", Site())
+    code, text = doctored(tmp_path / "run")
+    assert code == 0 and " needed" not in text and "fsync" in text and "gpus" in text
+
+
+def test_a_run_directory_that_cannot_be_made_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, text = doctored(tmp_path / "file" / "run")
+    assert code == 1 and "expected a folder that can be made and written" in text
 
 
 # --- clusters -------------------------------------------------------------------------------------------------------------------
