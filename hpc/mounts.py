@@ -93,12 +93,6 @@ def mount_of(path: Path, table: Path = Path("/proc/self/mountinfo")) -> Mount | 
     return max(reversed(above), key=lambda mount: len(mount.point.parts), default=None)
 
 
-def filesystem_type(path: Path) -> str:
-    """`ext4`, `nfs4`, `lustre`, `fuse.sshfs` ...; "unknown" where the kernel tells nothing."""
-    mount = mount_of(path)
-    return mount.kind if mount else "unknown"
-
-
 def is_shared(path: Path) -> bool:
     """Whether other nodes may write there, so that what they did may be seen late. Unknown filesystems count as local."""
     mount = mount_of(path)

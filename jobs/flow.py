@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from ccpipe.meta import BASE_COLUMNS, check_predicate, predicate_columns
 from ccpipe.stage import ModelFile, Stage
 from hpc.files import read_json_if_exists
+from hpc.planner import Source
 from hpc.site import Resources, check_resources
 from jobs.config import ConfigError, RunConfig, StageTable
 from jobs.loading import import_stage
@@ -34,15 +35,6 @@ class NoSuchStage(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show it in quotes
-
-
-@dataclass(frozen=True)
-class Source:
-    """One dataset that a stage reads: who writes it, and of which units ("members" or "all")."""
-
-    dataset: str
-    stage: str
-    of: str
 
 
 @dataclass(frozen=True)
@@ -210,14 +202,8 @@ def _walk_models(key: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _walk_models(f"{key}.{i}", inner)
 
 
-def choose(flow: list[FlowStage], wanted: str | None) -> list[FlowStage]:
-    """The stages that a name on the command line means: a stage, a family, or all. Raises `NoSuchStage`."""
-    names = chosen_names([stage.name for stage in flow], wanted)
-    return [stage for stage in flow if stage.name in names]
-
-
 def chosen_names(names: Sequence[str], wanted: str | None) -> list[str]:
-    """The same for names alone.
+    """The stages that a name on the command line means: a stage, a family, or all. Raises `NoSuchStage`.
 
     >>> chosen_names(["sig", "dedup.route", "dedup.match"], "dedup")
     ['dedup.route', 'dedup.match']

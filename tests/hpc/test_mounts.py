@@ -14,7 +14,7 @@ import pytest
 from filesystems import exfat, ext4, fill_inodes, tmpfs
 
 from hpc import mounts
-from hpc.mounts import filesystem_type, free_bytes, free_inodes, is_shared, mount_of, settled
+from hpc.mounts import free_bytes, free_inodes, is_shared, mount_of, settled
 
 TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 30 27 0:40 / /lustre rw,noatime shared:2 master:3 - lustre 10.0.0.1@tcp:/scratch rw,flock
@@ -66,18 +66,24 @@ def test_without_a_table_nothing_is_known_and_nothing_is_shared(tmp_path: Path) 
     assert mount_of(tmp_path, tmp_path / "missing") is None
 
 
+def kind_of(path: Path) -> str:
+    mount = mount_of(path)
+    assert mount is not None
+    return mount.kind
+
+
 def test_real_mounts_are_told_apart_also_behind_symbolic_links(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "with space") as memory, ext4(tmp_path / "disk") as disk:
         (tmp_path / "link").symlink_to(memory)
-        assert filesystem_type(memory / "not" / "yet") == filesystem_type(tmp_path / "link" / "x") == "tmpfs"
-        assert filesystem_type(disk) == "ext4" and not is_shared(disk)
+        assert kind_of(memory / "not" / "yet") == kind_of(tmp_path / "link" / "x") == "tmpfs"
+        assert kind_of(disk) == "ext4" and not is_shared(disk)
         found = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "--target", tmp_path], capture_output=True, text=True)
-        assert filesystem_type(tmp_path) == found.stdout.strip() or found.returncode
+        assert kind_of(tmp_path) == found.stdout.strip() or found.returncode
 
 
 def test_a_stick_behind_fuse_is_local(tmp_path: Path) -> None:
     with exfat(tmp_path / "stick") as stick:
-        assert filesystem_type(stick) == "fuseblk" and not is_shared(stick)
+        assert kind_of(stick) == "fuseblk" and not is_shared(stick)
 
 
 def test_room_is_told_in_bytes_and_in_files(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flows import short_flow, tables, until
 
 from jobs.config import ConfigError, load_config
-from jobs.flow import FlowStage, build_flow, choose
+from jobs.flow import FlowStage, build_flow, chosen_names
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_two_classifiers_of_one_class_write_two_groups(text: str, tmp_path: Path
 
 
 def test_names_on_the_command_line(text: str, tmp_path: Path) -> None:
-    flow = flow_of(tmp_path, text)
-    assert [s.name for s in choose(flow, "dedup")] == ["dedup.route", "dedup.match", "dedup.cluster", "dedup.mark"]
-    assert [s.name for s in choose(flow, "dedup.match")] == ["dedup.match"]
-    assert choose(flow, None) == choose(flow, "all") == flow
+    names = [stage.name for stage in flow_of(tmp_path, text)]
+    assert chosen_names(names, "dedup") == ["dedup.route", "dedup.match", "dedup.cluster", "dedup.mark"]
+    assert chosen_names(names, "dedup.match") == ["dedup.match"]
+    assert chosen_names(names, None) == chosen_names(names, "all") == names
     with pytest.raises(KeyError, match=r"no stage 'dedupe' in this flow; stages: .*\. Did you mean 'dedup'\?"):
-        choose(flow, "dedupe")
+        chosen_names(names, "dedupe")
