@@ -85,6 +85,7 @@ class Diff:
 
 
 def make_diff(run: Path, stage: str | None, old: str | None, new: str | None, examples: int) -> Diff:
+    _check_options(old, new, examples)
     try:
         entry, dataset = _find_stage(run, stage)
         before, now = _choose(run, entry, dataset, old, new)
@@ -105,6 +106,14 @@ def make_diff(run: Path, stage: str | None, old: str | None, new: str | None, ex
         sorted(unit for unit in was.by_id.keys() & planned.by_id.keys() if was.by_id[unit].detail != planned.by_id[unit].detail)
     )
     return Diff(before, now, own_keys(was, planned), causes, details, units, question, compare(pairs, question))
+
+
+def _check_options(old: str | None, new: str | None, examples: int) -> None:
+    for option, fp in (("--old", old), ("--new", new)):
+        if fp is not None and not fp.strip():
+            raise UsageError(f"{option} {fp!r}: expected the first digits of a fingerprint; leave {option} out for the default")
+    if examples < 0:
+        raise UsageError(f"--examples {examples}: expected 0 or more documents of each kind; leave --examples out for 5")
 
 
 # --- which stage, which versions --------------------------------------------------------------------------------------

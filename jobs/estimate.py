@@ -119,6 +119,7 @@ def run_estimate(console: Console, config_path: Path, probe: str, nodes: Sequenc
         flow = plan_flow(config)
     except (OSError, ValueError) as error:
         raise blame_run_dir(error, config) from error
+    _check_inputs(flow)
     found = run_probe(flow, probe, procs, Console(file=sys.stderr) if as_json else console)
     if found is None:
         return 1
@@ -128,6 +129,16 @@ def run_estimate(console: Console, config_path: Path, probe: str, nodes: Sequenc
     else:
         show(console, estimate)
     return 0
+
+
+def _check_inputs(flow: FlowPlan) -> None:
+    """Inputs may be deleted once they were read, but a probe reads them again."""
+    gone = [file.path for file in flow.manifest.files if not Path(file.path).exists()]
+    if gone:
+        raise UsageError(
+            f"{len(gone)} of {len(flow.manifest.files)} input files of the manifest are gone, such as {gone[0]}; expected all of them, "
+            "a probe reads a sample of them again. Put them back, or plan without them: `ccpipe plan --take-inputs`"
+        )
 
 
 def parse_nodes(text: str) -> list[int]:
@@ -166,7 +177,8 @@ def scale_up(flow: FlowPlan, probe: Probe, nodes: Sequence[int]) -> Estimate:
 
 def _stage(stage: StagePlan, described: FlowStage, probed: Probed, site: Site, nodes: Sequence[int], base_rss: int) -> StageEstimate:
     costs = [unit.cost for unit in stage.plan.units]
-    measured = _by_law(described, probed, max(costs))
+    largest = max(costs, default=0.0)
+    measured = _by_law(described, probed, largest)
     packing = size(costs, stage.resources, site, measured)
     seconds = sorted((measured.seconds(cost) if measured else cost for cost in costs), reverse=True)
     startup_s = measured.startup_s if measured else 0.0
@@ -174,7 +186,7 @@ def _stage(stage: StagePlan, described: FlowStage, probed: Probed, site: Site, n
     process_hours = (sum(seconds) + startup_s * started) / 3600
     given = packing.resources
     at_once = min(len(costs), min(packing.tasks, site.throttle or packing.tasks) * packing.procs)
-    unit_bytes = (measured.bytes_per_cost if measured else 0.0) * max(costs)
+    unit_bytes = (measured.bytes_per_cost if measured else 0.0) * largest
     counted = _inodes(stage, described, probed, packing)
     return StageEstimate(
         stage=stage.name,
@@ -183,11 +195,11 @@ def _stage(stage: StagePlan, described: FlowStage, probed: Probed, site: Site, n
         core_hours=process_hours * (given.cpus / given.gpus if given.gpus else 1.0),
         gpu_hours=process_hours if given.gpus else 0.0,
         startup_hours=startup_s * started / 3600,
-        wall_s={n: makespan(seconds, n * _slots(stage.resources, given, site)) + startup_s for n in nodes},
+        wall_s={n: makespan(seconds, n * _slots(stage.resources, given, site)) + (startup_s if costs else 0.0) for n in nodes},
         output_bytes=(measured.bytes_per_cost if measured else 0.0) * sum(costs),
         # slices stay until the unit that is joined from them is committed
         flight_bytes=at_once * unit_bytes * (2 if isinstance(described.stage, SlicedStage) else 1),
-        peak_rss_bytes=_peak(described, measured, max(costs), base_rss),
+        peak_rss_bytes=_peak(described, measured, largest, base_rss),
         inodes=counted.kept,
         inodes_running=counted.running - counted.ended,
         law=LAWS[described.row.units],
@@ -223,7 +235,9 @@ def _slots(asked: Resources, given: Resources, site: Site) -> int:
 
 def _inodes(stage: StagePlan, described: FlowStage, probed: Probed, packing: Packing) -> Budget:
     """With as many slices as the tuning of the stage makes of its largest unit."""
-    config, largest = described.config, max(stage.plan.units, key=lambda unit: unit.cost)
+    config, largest = described.config, max(stage.plan.units, key=lambda unit: unit.cost, default=None)
+    if largest is None:
+        return budget(stage.plan, packing.tasks, packing.procs)
     slices = 1
     if (n_bytes := getattr(config, "slice_bytes", None)) and "warcs" in largest.detail:
         slices = sum(math.ceil(int(warc["bytes"]) / n_bytes) for warc in largest.detail["warcs"])

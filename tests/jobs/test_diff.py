@@ -21,6 +21,7 @@ from ccpipe.wet import read_texts
 from hpc.manifest import refreeze
 from hpc.state import StageState
 from jobs import diff_rows
+from jobs.diff import make_diff
 from jobs.diff_show import run_diff
 from jobs.errors import UsageError
 from jobs.planning import FlowPlan, find
@@ -380,3 +381,16 @@ def test_only_committed_units_of_both_are_compared(demo: Path, models: Path, tmp
     (tmp_path / "run" / state["outputs"]["base"]["path"]).unlink()
     with pytest.raises(UsageError, match=r"00005.parquet is gone, though extract .* is committed"):
         run_diff(Console(), tmp_path / "run", "extract", None, None, 5, as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "examples", "message"),
+    [
+        ("", None, 5, "--old '': expected the first digits of a fingerprint"),
+        (None, "", 5, "--new '': expected the first digits of a fingerprint"),
+        (None, None, -1, "--examples -1: expected 0 or more"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(runs: Runs, old: str | None, new: str | None, examples: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_diff(runs.run, "lid", old, new, examples)

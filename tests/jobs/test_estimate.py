@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
@@ -200,6 +201,22 @@ def test_what_is_shown_and_what_programs_read_say_the_same(
     assert run_estimate(console, tmp_path / "run.toml", "3", [1, 4], 1, False) == 0
     shown = said(console)
     assert re.search(r"extract +9 ", shown) and "4 nodes" in shown and "Kept tokens: unknown, nothing is exported." in shown
+
+
+def test_an_estimate_whose_inputs_are_gone_says_which(demo: Path, models: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo, tmp_path / "in")
+    plan(tmp_path, until(short_flow(tmp_path / "in", models, tmp_path / "run"), "extract"))
+    gone = min((tmp_path / "in" / "input").glob("*.warc.gz"))
+    gone.unlink()
+    with pytest.raises(UsageError, match=rf"1 of \d+ input files of the manifest .* gone, such as {re.escape(str(gone))}; expected"):
+        run_estimate(quiet(), tmp_path / "run.toml", "1%", [1], 1, False)
+
+
+def test_a_stage_without_units_costs_nothing(probed: tuple[FlowPlan, Probe, str]) -> None:
+    flow, probe, _ = probed
+    bare = [replace(stage, plan=replace(stage.plan, units=())) for stage in flow.stages]
+    estimate = scale_up(replace(flow, stages=tuple(bare)), probe, [1, 10])
+    assert estimate.total("core_hours") == 0 and estimate.wall_s(1) == 0 and estimate.total("units") == 0
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,0", "one", "1,,2", "-3"])
