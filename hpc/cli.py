@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from hpc import verbs
-from hpc.entry import run_gate_job, run_work
-from hpc.errors import UsageError
-from hpc.permissions import PermissionsError
+from hpc.entry import run_gate_job, run_work, stage_entry
+from hpc.errors import ASKED_WRONG, UsageError, tell
+from hpc.launch import launches
 from hpc.planner import Flow, Pipeline, StagePlan, plan_pipeline
-from hpc.sbatch import SbatchError
-from hpc.site import SiteError
-from hpc.work import NoWork
+from hpc.state import StageState
 
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-
-ASKED_WRONG = (UsageError, SbatchError, SiteError, PermissionsError, NoWork)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.verb(args))
     except BrokenPipeError:
         return 0
-    except ASKED_WRONG as error:
-        print(error, file=sys.stderr)
-        return 2
+    except Exception as error:
+        run = getattr(args, "run", None)
+        told = tell(error, run.absolute() if run else None)
+        if told is None:
+            raise
+        print(told[1], file=sys.stderr)
+        return told[0]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +79,7 @@ def add_options(name: str, sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--local", action="store_true", help="on this machine instead of Slurm")
     if name == "redo":
         sub.add_argument("units", nargs="*", help="units (default: all of the stage)")
+        sub.add_argument("--all", action="store_true", help="of all stages, where none is named")
     if name == "scale":
         sub.add_argument("more", type=int, help="how many tasks to add, such as +8")
     if name == "status":
@@ -101,7 +105,7 @@ def add_run_verbs(add: Add, stage: str | None = None) -> None:
     work.add_argument("--launch", help="<fp12>/<launch>; default: one is made from what is pending")
     work.add_argument("--procs", type=int, help="worker processes (default: SLURM_CPUS_PER_TASK, or cores)")
     work.add_argument("--worker", type=int, help=argparse.SUPPRESS)
-    gate = add("gate", run_gate_job, "is the stage complete? exit code 0 or 1")
+    gate = add("gate", _gate, "is the stage complete? exit code 0 or 1")
     gate.add_argument("--run", type=Path, required=True, help="run directory")
     gate.add_argument("--stage", required=not stage, default=stage)
     gate.add_argument("--fp12", help="which version of the stage (default: the one planned last)")
@@ -125,6 +129,7 @@ def add_run_verbs(add: Add, stage: str | None = None) -> None:
 
 def _planned(args: argparse.Namespace) -> tuple[Flow, list[StagePlan]]:
     pipeline = load_pipeline(args.flow)
+    args.run = pipeline.run  # whose files an error may be about
     flow = plan_pipeline(pipeline)
     stages = [stage for stage in flow.stages if verbs.chosen(stage.name, args.stage)]
     if not stages:
@@ -137,13 +142,59 @@ def load_pipeline(spec: str) -> Pipeline:
     module_name, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    module = _imported(spec, module_name)
+    function = getattr(module, name, None)
+    if not callable(function):
+        seen = f"{name!r} is {type(function).__name__}" if hasattr(module, name) else f"no {name!r} in {module.__file__}"
+        raise UsageError(f"--flow {spec}: {seen}; expected package.module:function, a function that returns the Pipeline")
     try:
-        made = getattr(importlib.import_module(module_name), name)()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--flow {spec}: {error}; expected package.module:function, importable from {Path.cwd()}") from error
+        inspect.signature(function).bind()
+    except TypeError:
+        wants = inspect.signature(function)
+        raise UsageError(f"--flow {spec} needs arguments {wants}; expected a function without: write one that calls it") from None
+    try:
+        made = function()
+    except ASKED_WRONG:
+        raise
+    except Exception as error:
+        raise UsageError(_blame(spec, error)) from error
     if not isinstance(made, Pipeline):
         raise UsageError(f"--flow {spec} returned {type(made).__name__}; expected a hpc.planner.Pipeline")
     return made if made.command else replace(made, command=f"python -m hpc {{verb}} --flow {shlex.quote(spec)}")
+
+
+def _imported(spec: str, name: str) -> ModuleType:
+    expected = f"expected package.module:function, importable from {Path.cwd()}"
+    if not name or ":" not in spec:
+        raise UsageError(f"--flow {spec}: names no function; {expected}")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(f"--flow {spec}: {error}; {expected}") from error
+        raise UsageError(_blame(spec, error)) from error
+
+
+def _blame(spec: str, error: Exception) -> str:
+    """What the user's own code raised, and where in it; our own frames, which come first, are left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [at for at, frame in enumerate(frames) if frame.filename == __file__ or "importlib" in frame.filename]
+    where = "".join(traceback.format_list(frames[ours[-1] + 1 :] if ours else frames))
+    what = "".join(traceback.format_exception_only(error))
+    return f"--flow {spec} raised {type(error).__name__}: {error}; mend it where it says:\n{where}{what}".rstrip()
+
+
+def _gate(args: argparse.Namespace) -> int:
+    """`gate`, of a launch that there is."""
+    if args.launch:
+        run = args.run.absolute()
+        state = StageState(run, args.stage, args.fp12 or stage_entry(run, args.stage)["fp12"])
+        if not state.launch_path(args.launch).is_file():
+            known = ", ".join(path.stem for path in launches(state)[-5:]) or "none yet"
+            raise UsageError(
+                f"no launch {args.launch!r} of stage {args.stage} at {state.fp12} in {run}; expected one of, the latest: {known}"
+            )
+    return run_gate_job(args)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -169,7 +220,7 @@ def _retry(args: argparse.Namespace) -> int:
 
 
 def _redo(args: argparse.Namespace) -> int:
-    return verbs.do_redo(*_planned(args), args.units)
+    return verbs.do_redo(*_planned(args), args.units, bool(args.stage or args.all))
 
 
 def _scale(args: argparse.Namespace) -> int:

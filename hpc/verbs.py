@@ -111,22 +111,34 @@ def do_forgive(stages: Sequence[StagePlan]) -> None:
     print(f"{forgive(stages)} units that failed before may be tried again")
 
 
-def do_redo(flow: Flow, stages: Sequence[StagePlan], units: Sequence[str]) -> int:
-    """Take back sentinels, so that units run again, and then what depends on them."""
+def do_redo(flow: Flow, stages: Sequence[StagePlan], units: Sequence[str], named: bool) -> int:
+    """Take back sentinels, so that units run again, and then what depends on them. `named`: the stages were, or all were asked for."""
+    if not named:
+        done = sum(len(stage.state.done_units() & stage.plan.by_id.keys()) for stage in stages)
+        raise UsageError(
+            f"redo without a stage would take back {len(stages)} stages, {done} committed units; expected --stage STAGE, or --all for "
+            f"everything; type: {flow.typed('redo', 'STAGE', *units)}"
+        )
     for stage in stages:
-        chosen = set(units) or set(stage.plan.by_id)
-        if unknown := sorted(chosen - set(stage.plan.by_id)):
+        if unknown := sorted(set(units) - set(stage.plan.by_id)):
             some = ", ".join(list(stage.plan.by_id)[:3])
             raise UsageError(f"stage {stage.name} has no unit {', '.join(unknown[:3])}; its units are {some} ... ({len(stage.plan.units)})")
+    for stage in stages:
+        chosen = set(units) or set(stage.plan.by_id)
         print(f"{stage.name}: {retire(stage.state, chosen)} units will run again; type: {flow.typed('submit')}")
     return 0
 
 
 def do_status(run: Path, args: argparse.Namespace) -> int:
+    if not (run / "flow.json").exists():
+        print(f"{run} is not a run directory yet; plan the run first", file=sys.stderr)
+        return 1
+    names = [str(entry["stage"]) for entry in read_json(run / "flow.json")["stages"]]
+    if not any(chosen(name, args.stage) for name in names):
+        raise UsageError(f"no stage {args.stage!r} in {run}; stages: {', '.join(names)}")
     try:
         while True:
-            every = run_status(run)
-            stages = [status for status in every if chosen(status.stage, args.stage)]
+            stages = [status for status in run_status(run) if chosen(status.stage, args.stage)]
             if args.prometheus:
                 write_metrics(args.prometheus, str(read_json(run / "flow.json")["run"]), stages)
             if args.json:
@@ -141,9 +153,6 @@ def do_status(run: Path, args: argparse.Namespace) -> int:
             if not args.watch or all(status.complete for status in stages):
                 return 0
             time.sleep(WATCH_S)
-    except FileNotFoundError:
-        print(f"{run} is not a run directory yet; plan the run first", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 0
 

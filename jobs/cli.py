@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None, stage: str | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        told = tell(error)
+        told = tell(error, getattr(args, "run", None))
         if told is None:
             raise
         print(told[1], file=sys.stderr)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from hpc.doctor import Finding, check_gpus, check_run_dir, check_scratch, check_slurm, show
 from hpc.site import Site

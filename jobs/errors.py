@@ -1,43 +1,22 @@
-"""What the command line says when something is not as it should be.
-
-In: an exception that a verb raised. Out: an exit code and one message, or None where the program itself is at fault, and a
-traceback is what its authors need. Exit code 2: the command or a file must be changed first; 1: the machine was in the way.
-"""
+"""What the command line of the jobs says when something is not as it should be: what `hpc.errors` tells, and errors of configs."""
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
-from hpc.errors import UsageError
-from hpc.permissions import PermissionsError
-from hpc.sbatch import SbatchError
-from hpc.site import SiteError
-from hpc.work import NoWork
+from hpc import errors
+from hpc.errors import FULL, UsageError
 from jobs.config import ConfigError, RunConfig
 from jobs.flow import NoSuchStage
 
-ASKED_WRONG = (UsageError, ConfigError, NoSuchStage, SbatchError, SiteError, PermissionsError, NoWork)
-
 __all__ = ["UsageError", "blame_run_dir", "tell"]
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-HINTS = {
-    **dict.fromkeys(FULL, "make room and run the same command again"),
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS), "expected to read and write there: mend the permissions or choose another place"
-    ),
-    errno.ENOTDIR: "a file stands where a folder is expected: choose another place",
-}
 
-
-def tell(error: Exception) -> tuple[int, str] | None:
+def tell(error: Exception, run: Path | None = None) -> tuple[int, str] | None:
     """Exit code and message; None: not an error of the user or of the machine."""
-    if isinstance(error, ASKED_WRONG):
+    if isinstance(error, (ConfigError, NoSuchStage)):
         return 2, str(error)
-    if isinstance(error, OSError) and error.errno in HINTS:
-        return 1, f"{error.filename or 'run directory'}: {error.strerror}; {HINTS[error.errno]}"
-    return None
+    return errors.tell(error, run)
 
 
 def blame_run_dir(error: OSError | ValueError, config: RunConfig) -> Exception:

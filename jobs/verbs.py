@@ -21,6 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def _planned(args: argparse.Namespace) -> tuple[FlowPlan, list[StagePlan]]:
     config = load_config(args.config)
+    args.run = config.run_dir  # whose files an error may be about
     try:
         flow = plan_flow(config, getattr(args, "take_inputs", False))
     except (OSError, ValueError) as error:
@@ -61,18 +62,19 @@ def do_retry(args: argparse.Namespace) -> int:
 
 
 def do_redo(args: argparse.Namespace) -> int:
-    return verbs.do_redo(*_planned(args), args.units)
+    return verbs.do_redo(*_planned(args), args.units, bool(args.stage or args.all))
 
 
 def do_status(args: argparse.Namespace) -> int:
-    run = load_run_dir(args.config)
+    run = args.run = load_run_dir(args.config)
     if (run / "flow.json").is_file():
         chosen_names([entry["stage"] for entry in read_flow(run)["stages"]], args.stage)
     return verbs.do_status(run, args)
 
 
 def do_gc(args: argparse.Namespace) -> int:
-    return verbs.do_gc(load_run_dir(args.config), args.yes, args.all)
+    args.run = load_run_dir(args.config)
+    return verbs.do_gc(args.run, args.yes, args.all)
 
 
 def do_estimate(args: argparse.Namespace) -> int:

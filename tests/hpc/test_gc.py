@@ -501,7 +501,9 @@ def test_a_removal_cut_short_leaves_the_plan_by_which_it_is_found(tmp_path: Path
     assert told(find_garbage(tmp_path), tmp_path) == {f"state/squares/{old.fp12}": "old version of squares"}
 
 
-@pytest.mark.parametrize("template", ["/precious/{fp}/x", "../precious/{fp}/x", "link/{fp}/x", "{fp}/x", "precious/x", "a/../../precious/{fp}/x"])
+@pytest.mark.parametrize(
+    "template", ["/precious/{fp}/x", "../precious/{fp}/x", "link/{fp}/x", "{fp}/x", "precious/x", "a/../../precious/{fp}/x"]
+)
 def test_a_plan_is_no_way_out_of_the_run(tmp_path: Path, template: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     old = run_flow(pipeline(run, BEFORE)).find("squares").state
