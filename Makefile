@@ -72,7 +72,7 @@ submit:  ## send stages to Slurm as job arrays with gates
 sbatch:  ## print the sbatch scripts instead of sending them
 retry:   ## run again what failed or was parked
 scale:   ## add tasks to a running stage: make stage=extract scale=+8
-redo:    ## take back units that are committed, and what depends on them (args="00003 00007")
+redo:    ## take back units that are committed, and what depends on them: make stage=lid redo args="00003 00007" (args=--all: everything)
 diff:    ## what another version of a stage kept and this one does not, with examples
 estimate:  ## run a sample, and say what the whole input will take (args="--probe 1%")
 gc:      ## what old versions and killed processes left (args=--yes removes it)

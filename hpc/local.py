@@ -123,5 +123,11 @@ class LocalRun:
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("  {task.description:<18}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("units"), TimeElapsedColumn())
+    columns = (
+        TextColumn("  {task.description:<18}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("units"),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
