@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from hpc.files import names_in
+from hpc.files import names_in, read_json_if_exists
 from hpc.inputs import upstream_state
 from hpc.plan import InputFrom, PlannedUnit
 from hpc.state import MAX_FAILURES, StageState
@@ -72,8 +73,15 @@ class Board:
         for item in self.state.plan.inputs:
             failures = upstream_state(self.state.run, item).failures()
             done = self.upstream[item.stage]
-            found[item.stage] = {unit for unit, paths in failures.items() if len(paths) >= MAX_FAILURES and unit not in done}
+            limit = self._limits.get(item.stage, MAX_FAILURES)
+            found[item.stage] = {unit for unit, paths in failures.items() if len(paths) >= limit and unit not in done}
         return found
+
+    @cached_property
+    def _limits(self) -> dict[str, int]:
+        """Stage -> failures after which its units are parked, as planned."""
+        flow = read_json_if_exists(self.state.run / "flow.json") or {"stages": []}
+        return {entry["stage"]: int(entry["resources"].get("max_failures", MAX_FAILURES)) for entry in flow["stages"]}
 
     def _upstream(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}

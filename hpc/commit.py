@@ -141,6 +141,9 @@ def publish_unit(state: StageState, unit: PlannedUnit, out: Mapping[str, Path], 
     # the folder of the sentinels is fsynced by the worker, now and then: should it lose one of the last second, the unit runs again
     if not publish_once(state.done_path(unit.id), sentinel, sync_folder=False):
         return _validate(state, unit.id, outputs)
+    if state.folded(unit.id) is not None:  # the stage was folded while we were frozen: the archive has the winner's
+        state.done_path(unit.id).unlink(missing_ok=True)
+        return _validate(state, unit.id, outputs)
     reached("sentinel.linked")
     return "committed"
 

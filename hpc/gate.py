@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpc.files import names_in, point_link, read_json, replace_json, to_json
+from hpc.files import names_in, point_link, read_json_if_exists, replace_json, to_json
 from hpc.fold import FOLD_UNITS, remove_loose, write_archive
 from hpc.mounts import settled
 from hpc.points import reached
@@ -56,7 +56,7 @@ def run_gate(state: StageState, max_failures: int = MAX_FAILURES) -> GateReport:
             sentinels = _publish_success(state)
         except FileNotFoundError:  # a new launch has just taken a sentinel back
             return _look(state, max_failures)
-        _move_current(state)
+        show_current(state)
         if len(sentinels) >= FOLD_UNITS:
             _fold(state, sentinels)
         for leftovers in (state.scratch, state.folder / "slices", state.folder / "claims"):
@@ -98,7 +98,7 @@ def _why(state: StageState, unit: str, failures: list[Path], max_failures: int) 
             return f"worked on, or lost with its task{kept}"
         return f"stopped in the middle{kept}" if slices else "not started"
     path = latest(failures)
-    last = read_json(path)
+    last = read_json_if_exists(path) or {"attempt": {"host": "?"}, "cause": "its record has just been moved away"}
     parked = "parked after" if len(failures) >= max_failures else "failed"
     return f"{parked} {len(failures)} attempts, last on {last['attempt']['host']}: {last['cause']} ({path})"
 
@@ -159,7 +159,7 @@ def _fold(state: StageState, sentinels: Mapping[str, Any]) -> None:
     reached("fold.unlinked")
 
 
-def _move_current(state: StageState) -> None:
+def show_current(state: StageState) -> None:
     """`meta/lid/current` and the like: one link beside each fingerprint folder, for people and DuckDB."""
     for template in state.plan.outputs.values():
         parts = Path(template).parts

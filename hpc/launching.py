@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.files import publish_once, read_json_if_exists
-from hpc.gate import run_gate
+from hpc.gate import run_gate, show_current
 from hpc.launch import Launch, launch_name, launches, load_launch, save_launch, timestamp
 from hpc.pending import retire, still_pending
 from hpc.planner import Flow, StagePlan
@@ -20,6 +20,7 @@ from hpc.reuse import adopt
 from hpc.sbatch import TASK_ID, array_spec, python_of, render, sbatch_options
 from hpc.site import Resources, Site
 from hpc.state import StageState
+from hpc.work import make_work
 
 GATE = Resources.model_validate({"cpus": 1, "mem_gb": 1.0, "task_minutes": 10, "time_limit_min": 30, "tasks": 1, "max_tasks": 1})
 """A gate reads sentinels for some seconds."""
@@ -42,10 +43,13 @@ def send(flow: Flow, stages: Iterable[StagePlan]) -> Iterator[Sent]:
     """Submit what is pending, in the order of work. Raises `hpc.slurm.SlurmError` or, before anything, `hpc.sbatch.SbatchError`."""
     gates: dict[str, str] = {}
     arrays: dict[str, list[str]] = {}
-    todo = [stage for stage in stages if stage.pending]
-    for stage in todo:
+    chosen = list(stages)
+    for stage in chosen:
         sbatch_options(job_name(flow.name, stage.name), stage.resources, flow.site, array=None, log=stage.state.logs / "%j.log")
-    for stage in todo:
+    for stage in chosen:
+        if not stage.pending:
+            see_through(stage.state)
+            continue
         units, adopted = prepare(stage)
         if not units:
             run_gate(stage.state)
@@ -65,8 +69,21 @@ def send(flow: Flow, stages: Iterable[StagePlan]) -> Iterator[Sent]:
         yield replace(sent, adopted=adopted)
 
 
+def see_through(state: StageState) -> None:
+    """For a stage whose units are all committed: what its gate would do, where the gate was lost, or another version is shown."""
+    if state.success() is None:
+        run_gate(state)
+    else:
+        show_current(state)
+
+
 def prepare(stage: StagePlan) -> tuple[list[str], int]:
-    """Take back stale sentinels, take over what an older version has. Returns the units to run, in order, and how many were adopted."""
+    """Take back stale sentinels, take over what an older version has. Returns the units to run, in order, and how many were adopted.
+
+    Raises `NoWork` where no worker could build what does the work, as far as that can be seen from here.
+    """
+    if stage.importable:
+        make_work(stage.spec.work)
     retire(stage.state, still_pending(stage.state, stage.pending))
     adopted = adopt(stage.state, stage.reusable)
     return [unit for unit in stage.units if unit not in adopted], len(adopted)
@@ -96,14 +113,25 @@ def make_launch(flow: Flow, stage: StagePlan, name: str, units: Sequence[str], t
 
 def send_launch(state: StageState, launch: Launch, after: Sequence[str] = (), gate_after: Sequence[str] = ()) -> Sent:
     """Send the arrays of a launch and their gate. `after`, `gate_after`: dependencies such as "afterok:17". Raises `SlurmError`."""
-    from hpc.slurm import send_script
+    from hpc.slurm import SlurmError, send_script
 
-    folder = sent_folder(state, launch.id)
-    jobs = [send_script(folder, script) for script in array_scripts(state, launch, 0, launch.tasks, ",".join(after) or None)]
-    # afterany: the gate judges by sentinels, however the elements ended
-    ended = ",".join([f"afterany:{':'.join(jobs)}", *gate_after])
-    gate = send_script(folder, gate_script(state, launch, ended))
-    publish_once(folder / "sent.json", {"jobs": jobs, "gate": gate, "tasks": launch.tasks})
+    folder, jobs, gate = sent_folder(state, launch.id), [], ""
+    try:
+        for script in array_scripts(state, launch, 0, launch.tasks, ",".join(after) or None):
+            jobs.append(send_script(folder, script))
+        # afterany: the gate judges by sentinels, however the elements ended
+        ended = ",".join([f"afterany:{':'.join(jobs)}", *gate_after])
+        gate = send_script(folder, gate_script(state, launch, ended))
+    except SlurmError as error:
+        if not jobs:
+            raise
+        raise SlurmError(
+            f"{error}. Array {', '.join(jobs)} of stage {state.stage} is queued, but has no gate: it works, and nothing sees it through. "
+            f"Cancel it (scancel {' '.join(jobs)}), or, when it has ended, submit again"
+        ) from error
+    finally:
+        if jobs:
+            publish_once(folder / "sent.json", {"jobs": jobs, "gate": gate, "tasks": launch.tasks})
     return Sent(state.stage, launch.id, len(launch.units), launch.tasks, jobs, gate)
 
 
@@ -209,7 +237,10 @@ class NotRunning(Exception):
 
 
 def scale(flow: Flow, stage: StagePlan, more: int) -> Sent:
-    """Add tasks to the latest launch of a stage: they take units that nobody has begun. Raises `NotRunning`, `SlurmError`."""
+    """Add tasks to the latest launch of a stage: they take units that nobody has begun. Raises `NotRunning`, `SlurmError`.
+
+    No more are added than there are units left for, nor than the site lets a stage have.
+    """
     from hpc.slurm import send_script
 
     found = _latest_sent(stage.state)
@@ -220,14 +251,25 @@ def scale(flow: Flow, stage: StagePlan, more: int) -> Sent:
         )
     launch, sent = found
     folder = sent_folder(stage.state, launch.id)
-    grown = sorted(folder.glob("scaled-*.json"))
-    first = launch.tasks + sum(int((read_json_if_exists(path) or {}).get("tasks", 0)) for path in grown)
+    more = min(more, math.ceil(len(stage.pending) / launch.procs), flow.site.max_tasks)
+    number, first = _reserve(folder, more)
+    first += launch.tasks
     before = _still_waits_for(sent["jobs"])
     jobs = [send_script(folder, script) for script in array_scripts(stage.state, launch, first, more, before)]
-    latest = (read_json_if_exists(grown[-1]) if grown else None) or sent
+    joined = [read_json_if_exists(path) for path in sorted(folder.glob("joined-*.json"))]
+    latest = next((found for found in reversed(joined) if found), sent)
     gate = _gate_waits_for(stage.state, launch, str(latest["gate"]), jobs)
-    publish_once(folder / f"scaled-{len(grown):03d}.json", {"jobs": jobs, "gate": gate, "tasks": more})
+    publish_once(folder / f"joined-{number:03d}.json", {"jobs": jobs, "gate": gate, "tasks": more})
     return Sent(stage.name, launch.id, len(stage.pending), more, jobs, gate)
+
+
+def _reserve(folder: Path, more: int) -> tuple[int, int]:
+    """Numbers for tasks that join: which addition it is, and how many joined before. Two additions at once get different ones."""
+    number = joined = 0
+    while not publish_once(folder / f"scaled-{number:03d}.json", {"tasks": more}):
+        joined += int((read_json_if_exists(folder / f"scaled-{number:03d}.json") or {}).get("tasks", 0))
+        number += 1
+    return number, joined
 
 
 def _latest_sent(state: StageState) -> tuple[Launch, dict[str, Any]] | None:
@@ -256,8 +298,11 @@ def _gate_waits_for(state: StageState, launch: Launch, gate: str, jobs: Sequence
 
     ended = f"afterany:{':'.join(jobs)}"
     try:
-        before = dependency_of(gate)
-        set_dependency(gate, ",".join(filter(None, [before, ended])))
+        for _ in range(3):  # another addition may have set it between the two calls
+            before = dependency_of(gate)
+            set_dependency(gate, ",".join(filter(None, [before, ended])))
+            if all(job in dependency_of(gate) for job in jobs):
+                break
         return gate
     except SlurmError:
         return send_script(sent_folder(state, launch.id), gate_script(state, launch, ended))

@@ -18,6 +18,7 @@ from hpc.files import read_json_if_exists, replace_json, to_json
 from hpc.measured import measure
 from hpc.pending import Pending, pending_units
 from hpc.permissions import check_private
+from hpc.pipeline_check import check_pipeline
 from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
 from hpc.reuse import reusable_units
 from hpc.site import Resources, Site
@@ -87,6 +88,7 @@ class StagePlan:
     pending: Pending
     packing: Packing
     reusable: Mapping[str, StageState]
+    site: Site
 
     @property
     def name(self) -> str:
@@ -99,6 +101,11 @@ class StagePlan:
     @property
     def resources(self) -> Resources:
         return self.spec.resources
+
+    @property
+    def importable(self) -> bool:
+        """Whether the nodes run this very Python, so that what cannot be imported here cannot be there."""
+        return not (self.site.python or self.site.container or self.site.conda)
 
     @cached_property
     def units(self) -> list[str]:
@@ -118,7 +125,7 @@ class Flow:
 
     def typed(self, verb: str, stage: str = "", *more: str) -> str:
         """What a user types for a verb."""
-        words = [self.command.format(verb=verb), *(["--stage", stage] if stage else []), *more]
+        words = [self.command.replace("{verb}", verb), *(["--stage", shlex.quote(stage)] if stage else []), *more]
         return " ".join(words)
 
     def find(self, name: str) -> StagePlan:
@@ -126,7 +133,9 @@ class Flow:
 
 
 def plan_pipeline(pipeline: Pipeline) -> Flow:
-    """Plan every stage. Raises `ValueError` for a plan that contradicts the one on disk, `SharedState` for a folder others may write."""
+    """Plan every stage. Raises `UsageError` for a pipeline that cannot be, `ValueError` for a plan that contradicts the one on disk,
+    `PermissionsError` for a run directory that others may write to."""
+    check_pipeline(pipeline)
     run, site = pipeline.run.absolute(), pipeline.site
     check_private(run, site.shared_state)
     made: dict[str, Plan] = {}
@@ -139,7 +148,7 @@ def plan_pipeline(pipeline: Pipeline) -> Flow:
         todo = pending_units(state, pending)
         reusable = reusable_units(state, todo)
         pending[spec.name] = set(todo) - set(reusable)
-        stages.append(StagePlan(spec, state, plan, todo, _packed(spec, state, set(todo) - set(reusable), site), reusable))
+        stages.append(StagePlan(spec, state, plan, todo, _packed(spec, state, set(todo) - set(reusable), site), reusable, site))
     flow = Flow(pipeline.name, run, site, tuple(stages), pipeline.command or f"python -m hpc {{verb}} --run {shlex.quote(str(run))}")
     _save_flow(flow, pipeline.notes)
     return flow

@@ -157,7 +157,7 @@ def _typed(state: StageState, launch: Launch, report: GateReport) -> str:
     """What to type: for this stage, or, where jobs wait for this gate and will be cancelled with it, for the whole flow."""
     from hpc.slurm import SlurmError, depending_on
 
-    verb = launch.command.format(verb="retry" if report.parked else "submit")
+    verb = launch.command.replace("{verb}", "retry" if report.parked else "submit")
     me = os.environ.get("SLURM_JOB_ID")
     try:
         alone = me is None or not depending_on(me)

@@ -42,10 +42,14 @@ def send_script(folder: Path, script: str) -> str:
     before = _hide_job_variables()
     try:
         return str(ScriptExecutor(folder, script)._submit_command("").job_id)
+    except OSError as error:
+        raise SlurmError(f"cannot keep a script in {folder}: {error}; make room or mend the folder, and type the same again") from error
     except (RuntimeError, subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
         raise SlurmError(f"Slurm refused the job: {error}") from error
     finally:
         os.environ.update(before)
+        for left in folder.glob(".submission_file_*"):  # a link to the script that is kept, or what a full disk has cut short
+            left.unlink(missing_ok=True)
 
 
 def _hide_job_variables() -> dict[str, str]:

@@ -97,10 +97,15 @@ class StageState:
         return self.folder / "retired" / f"{unit}@{attempt}.json"
 
     def sentinel(self, unit: str) -> dict[str, Any] | None:
-        """The sentinel of a committed unit, loose or folded; None where the unit is not committed."""
-        found: dict[str, Any] | None = read_json_if_exists(self.done_path(unit))
-        if found is not None:
-            return found
+        """The sentinel of a committed unit, folded or loose; None where the unit is not committed.
+
+        The archive comes first: an attempt that was frozen while the stage was folded may publish a loose one beside it. It is
+        asked again where there is none, since the stage may have been folded between the two looks.
+        """
+        return self.folded(unit) or read_json_if_exists(self.done_path(unit)) or self.folded(unit)
+
+    def folded(self, unit: str) -> dict[str, Any] | None:
+        """The unit's sentinel in the archive, unless it was taken back."""
         archive = self.archive()
         folded = archive.read(unit) if archive else None
         if folded is None or self.retired_path(unit, folded["attempt"]["id"]).exists():
@@ -145,4 +150,12 @@ class StageState:
 
 def latest(failures: Sequence[Path]) -> Path:
     """The failure that was recorded last; their names hold random ids and tell no order."""
-    return max(failures, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return max(failures, key=lambda path: (_mtime_ns(path), path.name))
+
+
+def _mtime_ns(path: Path) -> int:
+    """0 for a file that has been moved away meanwhile (`retry`)."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

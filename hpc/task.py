@@ -21,12 +21,17 @@ from hpc.commit import Kind
 from hpc.meter import TaskMeter
 from hpc.state import StageState
 from hpc.usage import oom_kills
-from hpc.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, blame_killed
+from hpc.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, blame_killed, holds_claim
 
 log = logging.getLogger("hpc.task")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 POLL_S = 0.2
+EXPECTED = (EXIT_DONE, EXIT_LEFT, EXIT_STOPPED)
+
+START_TRIES = 3
+"""Times that a worker may leave without having begun a unit, before it is believed that it cannot start."""
+
 MAX_RESTARTS = 20
 """Workers restarted by one task before it gives up; each unit is parked long before."""
 
@@ -92,6 +97,7 @@ class Task:
         codes: list[int] = []
         told = False
         restarts = 0
+        fruitless: dict[int, int] = {}
         while running:
             time.sleep(POLL_S)
             self._tick(running)
@@ -105,8 +111,15 @@ class Task:
                 if code is None:
                     continue
                 del running[worker]
-                if code >= 0:
+                if code in EXPECTED and not holds_claim(self.state, process.pid):
                     codes.append(code)
+                elif code >= 0 and not stop:
+                    restarts += 1
+                    fruitless[worker] = fruitless.get(worker, 0) + (not self._blame_exit(process, code))
+                    if restarts <= MAX_RESTARTS and fruitless[worker] < START_TRIES:
+                        running[worker] = self._start(worker)
+                    else:
+                        codes.append(code or EXIT_LEFT)
                 elif stop:  # whoever stopped the task has killed the worker too: no fault of its unit
                     codes.append(EXIT_STOPPED)
                 elif self._blame(process, -code) == "out_of_memory" and running:
@@ -139,6 +152,13 @@ class Task:
         for process in running.values():
             process.send_signal(signal.SIGTERM)
         return True
+
+    def _blame_exit(self, process: subprocess.Popen[bytes], code: int) -> list[str]:
+        """A worker that has left in the middle of a unit, as when native code calls exit(): the unit is to blame."""
+        cause = f"worker left with exit code {code}"
+        units = blame_killed(self.state, socket.gethostname(), process.pid, cause, "killed", dict(self.requested))
+        log.error("%s while working on %s", cause, ", ".join(units) or "nothing")
+        return units
 
     def _blame(self, process: subprocess.Popen[bytes], number: int) -> Kind:
         """Record a failure of the unit that a killed worker held; whether the kernel killed it for memory is asked of the cgroup."""

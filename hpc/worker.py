@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import random
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -45,6 +46,9 @@ short stage must not cost seconds, that of a long one no storm of reads. Nothing
 
 WATCHED = 16
 """Claims of others that an idle worker watches; with many workers each claim is watched by some."""
+
+MAX_TROUBLES = 8
+"""Times in a row that the state folder cannot be read, some four minutes, before the worker gives up."""
 
 FULL_PATIENCE_S = float(os.environ.get("HPC_FULL_PATIENCE_S", "900"))
 """How long a worker waits for room on a full disk, which is no fault of the unit in hand, before it leaves."""
@@ -118,6 +122,7 @@ class Worker:
         self.idle_since = time.monotonic()
         self.full_since: float | None = None
         self.synced = 0.0
+        self.troubles = 0
         # one identity for the process: claims of a killed process can be told by its pid
         self.me = new_attempt()
         self.max_failures = self.max_failures or int(self.requested.get("max_failures", MAX_FAILURES))
@@ -127,7 +132,7 @@ class Worker:
         left, pause = list(self.units), FIRST_POLL_S
         try:
             while left and not self.report.stopped:
-                turn = self._pass(left)
+                turn = self._careful_pass(left)
                 left = turn.left
                 if turn.progress:
                     pause, self.idle_since = FIRST_POLL_S, time.monotonic()
@@ -144,13 +149,29 @@ class Worker:
     def _sync_done(self, every_s: float = SYNC_S) -> None:
         """Force the names of our sentinels to disk, if that was not done a moment ago."""
         if self.report.committed and time.monotonic() - self.synced >= every_s:
-            sync_folders([self.state.done_path("any").parent])
             self.synced = time.monotonic()
+            try:
+                sync_folders([self.state.done_path("any").parent])
+            except OSError as error:  # the sentinels are there; only a server that loses its power now could lose their names
+                log.error("%s: fsync of the sentinels' folder: %s", self.state.stage, error)
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self.stop() and (rest := until - time.monotonic()) > 0:
             time.sleep(min(rest, 0.2))
+
+    def _careful_pass(self, units: Sequence[str]) -> Pass:
+        """A filesystem that is away for a moment (ESTALE, EIO) when the state folder is read must not end the worker."""
+        try:
+            turn = self._pass(units)
+        except OSError as error:
+            self.troubles += 1
+            if self.troubles > MAX_TROUBLES:
+                raise
+            log.error("%s: cannot read the state folder: %s; looking again", self.state.stage, error)
+            return Pass(list(units), wait_s=min(2.0**self.troubles, MAX_BACKOFF_S))
+        self.troubles = 0
+        return turn
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +298,7 @@ class Worker:
                 return self._wait_for_room(unit_id, error)
             self._fail(unit_id, attempt, error)
             return True
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a stage that calls exit() fails its unit, it does not end the worker
             self._fail(unit_id, attempt, error)
             return True
         self.full_since = None
@@ -303,7 +324,7 @@ class Worker:
         self._sleep(min(max(1.0, time.monotonic() - self.full_since), MAX_BACKOFF_S, self.full_patience_s))
         return True
 
-    def _fail(self, unit: str, attempt: Attempt, error: Exception) -> None:
+    def _fail(self, unit: str, attempt: Attempt, error: Exception | SystemExit) -> None:
         log.error("%s %s failed", self.state.stage, unit, exc_info=error)
         kind: Kind = "out_of_memory" if isinstance(error, MemoryError) else "error"
         record_failure(self.state, unit, attempt, f"{type(error).__name__}: {error}", error, kind, self.requested)
@@ -323,3 +344,10 @@ def blame_killed(state: StageState, host: str, pid: int, cause: str, kind: Kind,
             state.claim_path(unit).unlink(missing_ok=True)
             held.append(unit)
     return held
+
+
+def holds_claim(state: StageState, pid: int) -> bool:
+    """Whether a process of this host holds a claim of the stage."""
+    host = socket.gethostname()
+    holders = (read_claim(state.claim_path(unit)) or {} for unit in names_in(state.folder / "claims"))
+    return any(holder.get("pid") == pid and holder.get("host") == host for holder in holders)

@@ -23,7 +23,7 @@ MAX_UNITS = 5
 def run_diff(console: Console, run: Path, stage: str | None, old: str | None, new: str | None, examples: int, as_json: bool) -> int:
     """Compare version `old` (None: the other one launched last) of `stage` with `new` (None: the one planned now), both by the first
     digits of their fingerprints; print up to `examples` documents for each kind of difference. Raises `UsageError`."""
-    diff = make_diff(run, stage, old, new, max(examples, 0))
+    diff = make_diff(run, stage, old, new, examples)
     if as_json:
         print(json.dumps(to_dict(diff), ensure_ascii=False, default=str))
     else:

@@ -15,7 +15,9 @@ import pytest
 from toy import RAN, Squares, in_child, make_squares, outputs, pipeline, run_flow, units_run
 
 import hpc.state
-from hpc import gate
+from hpc import commit, gate
+from hpc.attempt import new_attempt
+from hpc.commit import UnitRun
 from hpc.fold import FOLD_UNITS, open_archive, write_archive
 from hpc.gate import run_gate
 from hpc.gc import find_garbage
@@ -347,3 +349,25 @@ def test_a_flow_of_folded_stages_is_planned_and_reused_like_any_other(tmp_path: 
     assert units_run() == {("squares", "099"), ("total", "099")}
     assert all(not loose(stage.state) and stage.state.archive_path.exists() for stage in flow.stages)
     assert open_archive(tmp_path / "nowhere.zip") is None
+
+
+def test_a_zombie_that_wakes_up_after_the_stage_was_folded_commits_nothing(tmp_path: Path) -> None:
+    """Frozen between its last look and its sentinel, while others committed the unit and the gate folded the stage."""
+    state = make_squares(tmp_path, [2] * FOLD_UNITS)
+    unit = state.plan.units[0]
+    real = commit.publish_once
+
+    def frozen(path: Path, value: Any, **more: Any) -> bool:
+        commit.publish_once = real  # type: ignore[attr-defined]
+        Worker(state, Squares(), [u.id for u in state.plan.units], lambda: False).run()
+        assert run_gate(state).complete and not state.done_path(unit.id).exists()
+        return real(path, value, **more)
+
+    commit.publish_once = frozen  # type: ignore[attr-defined]
+    try:
+        assert UnitRun(state, Squares(), unit, new_attempt(), lambda: False).run() == "lost"
+    finally:
+        commit.publish_once = real  # type: ignore[attr-defined]
+    before = (state.success() or {})["commit"]
+    assert not state.done_path(unit.id).exists()
+    assert run_gate(state).complete and (state.success() or {})["commit"] == before

@@ -77,6 +77,16 @@ def test_a_unit_that_kills_its_worker_is_parked_and_the_rest_completes(tmp_path:
     assert not list(state.folder.glob("claims/*"))
 
 
+@pytest.mark.parametrize(("mode", "cause"), [("exits", "SystemExit: 7"), ("exits natively", "worker left with exit code 0")])
+def test_a_unit_that_ends_its_worker_is_parked_and_the_rest_completes(tmp_path: Path, mode: str, cause: str) -> None:
+    """`sys.exit` in somebody's code, `exit()` in native code: whatever the exit code is."""
+    state = make_squares(tmp_path, SIZES)
+    assert task(state, mode, procs=1).run(StopFlag()) == EXIT_LEFT
+    assert state.done_units() == {"000", "001", "003"}
+    assert {read_json(path)["cause"] for path in state.failures()["002"]} == {cause}
+    assert len(state.failures()["002"]) >= MAX_FAILURES and not list(state.folder.glob("claims/*"))
+
+
 def test_a_unit_that_others_have_parked_since_the_pass_began_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass over a long list takes hours; whether a unit is parked is looked at again meanwhile."""
     monkeypatch.setattr(hpc.board, "MIN_REFRESH_S", 0.0)

@@ -18,7 +18,9 @@ from hpc.worker import Worker
 
 
 class Moody(Squares):
-    """`poison`: unit 002 kills the process that touches it; `slow`: a slice takes a while; `idle`: dies before any claim."""
+    """`poison`: unit 002 kills the process that touches it; `exits`, `exits natively`: it ends it.
+
+    `slow`: a slice takes a while; `idle`: dies before any claim."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
@@ -27,6 +29,10 @@ class Moody(Squares):
     def slice(self, unit: Any, inputs: Any, folder: Path, cursor: Any) -> Any:
         if self.mode == "poison" and unit.id == "002":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.mode == "exits" and unit.id == "002":
+            sys.exit(7)
+        if self.mode == "exits natively" and unit.id == "002":
+            os._exit(0)
         if self.mode == "slow":
             time.sleep(0.05)
         return super().slice(unit, inputs, folder, cursor)
