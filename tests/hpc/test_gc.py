@@ -428,8 +428,9 @@ def test_units_of_the_same_stage_name_elsewhere_are_not_touched(tmp_path: Path) 
 # --- names, jobs that are sent, and what cannot be removed --------------------------------------------------------------------
 
 
-def test_stages_with_a_slash_in_their_names_are_stages(tmp_path: Path) -> None:
-    """`a/b` is not a version `b` of a stage `a`; its versions are found, and go, like others."""
+def test_stages_with_a_slash_in_their_names_are_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`a/b` is not a version `b` of a stage `a`; its versions are found, and go, like others. Older programs took such names."""
+    monkeypatch.setattr("hpc.planner.check_pipeline", lambda pipeline: None)
 
     def described(version: int, *names: str) -> Pipeline:
         base = pipeline(tmp_path, BEFORE, version).stages[0]
