@@ -23,6 +23,9 @@ STALE_BEATS = 6
 STALE_S = float(os.environ.get("HPC_STALE_S", str(HEARTBEAT_S * STALE_BEATS)))
 """Six missed beats; attribute caches of NFS (up to 60 s) must not make a living claim look dead."""
 
+EMPTY_S = 2.0
+"""A claim that says nothing: its holder writes it within a moment of making it, or has died in that moment."""
+
 MAX_BEATS_PER_S = 100
 """What all workers of a stage together may ask of the metadata server; with more workers each beats more slowly."""
 
@@ -182,6 +185,6 @@ class Watch:
                 self._alive.add(path.name)
             self._seen[path.name] = (token, now)
             return "alive" if path.name in self._alive else "unknown"
-        if now - before[1] > (self.stale_s or max(STALE_S, STALE_BEATS * float(holder.get("beat_s", 0)))):
+        if now - before[1] > (self.stale_s or (max(STALE_S, STALE_BEATS * float(holder.get("beat_s", 0))) if holder else EMPTY_S)):
             return "dead"
         return "alive" if path.name in self._alive else "unknown"
