@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from hpc import exclusive
+
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 NEEDS = {"mkfs.ext4": "e2fsprogs", "mkfs.exfat": "exfatprogs", "mount.exfat-fuse": "exfat-fuse", "losetup": "mount"}
 
@@ -36,6 +38,7 @@ def _run(*command: str | Path) -> str:
 @contextlib.contextmanager
 def _mounted(folder: Path, *command: str | Path) -> Iterator[Path]:
     folder.mkdir(parents=True)
+    exclusive._known.clear()  # the number of a device that another filesystem had a moment ago may come again
     _run(*command, folder)
     try:
         yield folder

@@ -97,7 +97,7 @@ def test_random_kills_in_the_middle_of_units_leave_the_same_bytes(
     for name in FIRST:
         stage, kept = find(flow.stages, name), dict[tuple[str, int], str]()
         for _ in range(2):
-            deaths = [choose.randrange(20, 300) for _ in range(3)]
+            deaths = [choose.randrange(10, 150) for _ in range(3)]
             killed += work_in_forks(flow, stage, 3, lambda task, deaths=deaths: die_at_call(deaths[task])).count(-signal.SIGKILL)
             # of a committed unit the sentinel says who did each slice; records beside it are leftovers of a second worker
             done = stage.state.done_units()
