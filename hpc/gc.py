@@ -306,11 +306,8 @@ def _may_be_of(path: Path, plan: Plan, state: StageState, units: Set[str]) -> bo
     return bool(units) and any(state.run / template.format(unit=unit) == path for template in plan.outputs.values() for unit in units)
 
 
-def _hidden(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob(".*")):
-        # submitit keeps the scripts that it sent under names with a dot
-        if path.name.startswith(".") and "launches" not in path.relative_to(folder).parts[:-1]:
-            yield path
+def _hidden(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(".*"))
 
 
 def _unchanged(paths: list[Path]) -> list[Path]:

@@ -172,10 +172,10 @@ def test_outputs_without_a_sentinel_go(tmp_path: Path) -> None:
 def test_hidden_files_of_writes_cut_short_go(tmp_path: Path) -> None:
     state = run_flow(pipeline(tmp_path, AFTER)).find("squares").state
     hidden = [state.folder / "done" / ".000.json.5f3a", state.folder / ".done.zip.77aa", tmp_path / "squares" / state.fp12 / ".000.txt.9b"]
+    (state.folder / "launches" / "sent").mkdir()
+    hidden.append(state.folder / "launches" / "sent" / ".submission_file_77.sh")  # sent to a full disk
     for path in hidden:
         path.write_text("x")
-    (state.folder / "launches" / "sent").mkdir()
-    (state.folder / "launches" / "sent" / ".submitit").write_text("kept")
     assert told(find_garbage(tmp_path), tmp_path) == {
         str(path.relative_to(tmp_path)): "left by a write that was cut short" for path in hidden
     }
