@@ -122,6 +122,16 @@ def add_run_verbs(add: Add, stage: str | None = None) -> None:
         sub.add_argument("--run", type=Path, required=True, help="run directory")
         sub.add_argument("--stage", help="a stage (default: all)")
         add_options(name, sub)
+    doctor = add("doctor", _doctor, "check the filesystem, Slurm and GPUs that a run stands on")
+    doctor.add_argument("--run", type=Path, required=True, help="run directory, which need not be there yet")
+    doctor.add_argument("--site", type=Path, help="site profile (default: a plain Slurm)")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from hpc.doctor import run_doctor
+    from hpc.site import load_site
+
+    return run_doctor(args.run.absolute(), load_site(args.site), verbs.CONSOLE)
 
 
 # --- verbs of a flow --------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ It begins with its own share of the launch and then helps with whatever is uncla
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import random
@@ -22,6 +21,7 @@ from hpc.attempt import Attempt, new_attempt
 from hpc.board import Board
 from hpc.claims import HEARTBEAT_S, Claim, Heart, Watch, read_claim, take_over, try_claim
 from hpc.commit import Kind, UnitRun, record_failure
+from hpc.errors import FULL
 from hpc.files import names_in, read_json_if_exists, sync_folders
 from hpc.inputs import NotReady
 from hpc.state import MAX_FAILURES, StageState, latest
@@ -34,8 +34,6 @@ EXIT_STOPPED = 75
 """Asked to stop with work left (EX_TEMPFAIL)."""
 EXIT_LEFT = 3
 """Units are parked, failing or not ready: the gate says which."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 MAX_BACKOFF_S = 300.0
 """The pause before a unit is tried again doubles each time, up to this."""
