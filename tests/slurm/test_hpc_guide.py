@@ -22,6 +22,7 @@ COMMANDS = [line for line in LINES if line]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("guide")
     (made / "mandelbrot.py").write_text(next(block for language, block in BLOCKS if language == "python"))
+    (made / "site.toml").write_text("max_array_size = 200\n")  # as the cluster of the tests has it
     return made
 
 
