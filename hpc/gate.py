@@ -6,6 +6,7 @@ A complete stage gets `_SUCCESS.json` and `units.json`, its `current` links, and
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from hpc.mounts import settled
 from hpc.points import reached
 from hpc.state import MAX_FAILURES, StageState, latest
 from hpc.work import add_counts
+
+log = logging.getLogger("hpc.gate")
 
 LOW_DISK_BYTES = 1 << 20
 
@@ -164,4 +167,8 @@ def show_current(state: StageState) -> None:
     for template in state.plan.outputs.values():
         parts = Path(template).parts
         at = parts.index(state.fp12)
-        point_link(state.run.joinpath(*parts[:at]) / "current", state.fp12)
+        link = state.run.joinpath(*parts[:at]) / "current"
+        if link.is_dir() and not link.is_symlink():
+            log.warning("%s is a folder, as a copy that follows links makes it; expected a link to %s: remove it", link, state.fp12)
+            continue
+        point_link(link, state.fp12)

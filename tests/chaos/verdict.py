@@ -28,7 +28,7 @@ KNOWN = re.compile(
     | state/[^/]+/[0-9a-f]{12}/(
           plan\.json | _SUCCESS\.json | units\.json | done\.zip
         | done/[^/.][^/]*\.json
-        | launches/[^/]+\.json | launches/[^/]+/(sent|scaled-\d+)\.json | launches/[^/]+/\d+_submission\.sh
+        | launches/[^/]+\.json | launches/[^/]+/(sent|(scaled|joined)-\d+)\.json | launches/[^/]+/\d+_submission\.sh
         | tasks/[^/.][^/]*\.json
         | failed/(forgiven/)?[^/.][^/@]*@[^/]+\.json
         | retired/[^/.][^/]*\.json

@@ -316,6 +316,15 @@ def test_current_points_to_the_last_complete_version(tmp_path: Path) -> None:
     assert (tmp_path / "squares" / "current").resolve().name == second.fp12
 
 
+def test_a_copied_run_whose_current_is_a_folder_is_no_obstacle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`cp -rL` makes folders of links; they are not ours to remove."""
+    state = make_squares(tmp_path, [2])
+    work_through(state)
+    (tmp_path / "squares" / "current").mkdir()
+    assert run_gate(state).complete
+    assert "current is a folder" in caplog.text and (tmp_path / "squares" / "current").is_dir()
+
+
 def test_stop_inside_a_task_of_no_slices_leaves_no_garbage(tmp_path: Path) -> None:
     state = make_squares(tmp_path, [5])
     calls = iter([False, True])

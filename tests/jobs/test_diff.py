@@ -332,7 +332,7 @@ def test_the_version_planned_now_is_compared_with_the_one_used_last_before_it(ru
             None,
             "stage lid has no version .* begins with ffffffffffff; expected one. Choose with --old and --new, latest",
         ),
-        ("lid", "", None, "stage lid has 3 versions .*; expected one. Choose with --old"),
+        ("lid", "", None, "--old '': expected the first digits of a fingerprint"),
     ],
 )
 def test_what_cannot_be_compared_is_said(runs: Runs, stage: str | None, old: str | None, new: str | None, message: str) -> None:

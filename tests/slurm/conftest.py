@@ -64,7 +64,7 @@ def extracted(slurm_session: SlurmCluster, demo: Demo, tmp_path_factory: pytest.
     made = Pipeline(slurm_session, tmp_path_factory.mktemp("extracted"))
     made.configure(demo.slow_toml())
     made.ok("local", "--stage", "extract")
-    shutil.copytree(made.run, made.folder / "only-extracted")
+    shutil.copytree(made.run, made.folder / "only-extracted", symlinks=True)
     made.ok("local")
     return made
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import SlurmCluster
+from cluster import SlurmCluster, why_not
 
 pytestmark = pytest.mark.slurm
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "jobs" / "sbatch"
 SMALL = ("--cpus-per-task=1", "--mem=50", "--output=%A_%a.log")
+
+
+@pytest.fixture(scope="module")
+def slurm_session() -> Iterator[SlurmCluster]:
+    """A cluster of its own: a node that lost its power in another test may give no devices."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with SlurmCluster.start() as cluster:
+        yield cluster
 
 
 @pytest.fixture
