@@ -107,8 +107,16 @@ def test_work_in_this_very_process_counts_from_the_start_of_the_sampler() -> Non
     began = time.process_time()
     while time.process_time() - began < 0.2:
         pass
-    held = sampler.sample([os.getpid()])
-    assert 0.2 <= sampler.cpu_s < 30 and held == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+    held, me = sampler.sample([os.getpid()]), psutil.Process()
+    alone = me.memory_info().rss  # of other tests of this process, children may still run
+    assert sampler.cpu_s >= 0.2 and 0.9 * alone <= held <= 1.1 * (alone + sum(map(_rss, me.children(recursive=True))))
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def test_processes_that_are_not_there_hold_and_use_nothing() -> None:
