@@ -184,8 +184,8 @@ _TAG_TABLE = _tag_table()
 (_A, _B, _STRONG, _I, _SPAN, _BUTTON, _MATH, _BR, _HR, _IMG, _TR, _TABLE, _TH, _PRE, _LISTING, _NOSCRIPT, _SCRIPT, _BODY, _TD, _LI) = (
     TAGS.index(name) for name in "a b strong i span button math br hr img tr table th pre listing noscript script body td li".split()
 )
-_CLASS, _ID, _ROLE, _ITEMPROP, _STYLE, _HIDDEN, _ARIA, _ALTTEXT, _TYPE, _ALT = (
-    np.uint64(_packed(name)) for name in "class id role itemprop style hidden aria-hidden alttext type alt".split()
+_CLASS, _ID, _ROLE, _ITEMPROP, _STYLE, _HIDDEN, _ARIA, _ALTTEXT, _TYPE, _ALT, _SRC = (
+    np.uint64(_packed(name)) for name in "class id role itemprop style hidden aria-hidden alttext type alt src".split()
 )
 
 # the state of a scan
@@ -344,6 +344,7 @@ _RENDERED = _bytes("mathjax_preview|mathjax_display|mathjax_svg|mathjax_chtml|mj
 _TEX = _bytes("math/tex|math/latex")
 _TEX_CLASS = _bytes("math|latex|tex")
 _TRUE = _bytes("true")
+_MIMETEX = _bytes("mimetex.cgi?")
 _END_MATH, _ANNOTATION, _END_ANNOTATION = _bytes("</math"), _bytes("<annotation"), _bytes("</annotation")
 
 A_HIDDEN, A_RENDERED, A_TEX, A_TEX_CLASS = 1, 2, 4, 8
@@ -361,6 +362,26 @@ def _find_bytes(html: Any, i: Any, stop: Any, wanted: Any) -> Any:
                 return i
         i += 1
     return stop
+
+
+@kernel
+def _has_command(html: Any, i: Any, stop: Any) -> Any:
+    """Whether a backslash stands before a letter, as in TeX."""
+    for k in range(i, stop - 1):
+        if html[k] == 92 and 97 <= (html[k + 1] | 32) <= 122:
+            return True
+    return False
+
+
+@kernel
+def _may_be_formula(html: Any, i: Any, stop: Any) -> Any:
+    """Whether there is an x and a j or k, as in each of the names in `_RENDERED`: nearly all others are done with here."""
+    has_x = has_j = False
+    for k in range(i, stop):
+        letter = html[k] | 32
+        has_x = has_x or letter == 120
+        has_j = has_j or letter == 106 or letter == 107
+    return has_x and has_j
 
 
 @kernel
@@ -395,7 +416,7 @@ def _read_attributes(page: Any, html: Any, i: Any, box: Any, keys: Any, values: 
                 for k in range(start, stop):
                     sign = (sign ^ np.uint64(html[k])) * _PRIME
                 page[3][box] = sign
-            if _contains(html, start, stop, _RENDERED):
+            if _may_be_formula(html, start, stop) and _contains(html, start, stop, _RENDERED):
                 flags |= A_RENDERED
             elif box < 0 and _contains(html, start, stop, _TEX_CLASS):
                 flags |= A_TEX_CLASS
@@ -412,6 +433,13 @@ def _read_attributes(page: Any, html: Any, i: Any, box: Any, keys: Any, values: 
                 flags |= A_HIDDEN
         elif name == _ALTTEXT or name == _ALT:
             state[S_TEX_FROM], state[S_TEX_TO] = start, stop
+            if name == _ALT and _has_command(html, start, stop):
+                flags |= A_TEX_CLASS
+        elif name == _SRC:
+            query = _find_bytes(html, start, stop, _MIMETEX)
+            if query < stop:
+                flags |= A_TEX_CLASS
+                state[S_TEX_FROM], state[S_TEX_TO] = query + len(_MIMETEX), stop
         elif name == _TYPE and _contains(html, start, stop, _TEX):
             flags |= A_TEX
     return flags, i + 1

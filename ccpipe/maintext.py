@@ -37,13 +37,17 @@ MAX_CELL = 300
 """Bytes of the longest block in a row of data."""
 
 
-GAP_CHANCE, HEADING_CHANCE = 0.25, 0.15
-"""Blocks between kept ones, and headings of kept ones, are kept from these probabilities on."""
+GAP_CHANCE, HEADING_CHANCE, CODE_CHANCE = 0.25, 0.15, 0.05
+"""Blocks between kept ones, headings before kept ones, and code after kept ones, are kept from these probabilities on."""
 
 COPY_WEIGHT = 80
 """Blocks from this length on are kept once."""
 
-KIND, H1, H6 = b.KIND, b.H1, b.H6
+TABLE_CHANCE = 0.05
+"""The least mean probability of a table's cells."""
+
+KIND, H1, H6, CODE, START, END, LINKED = b.KIND, b.H1, b.H6, b.CODE, b.START, b.END, b.LINKED
+FIRST, STOP, TAG, TABLE = b.FIRST, b.STOP, b.TAG, b.TAGS.index("table")
 
 
 class Model(NamedTuple):
@@ -80,6 +84,7 @@ def main_blocks(page: b.Page, chances: np.ndarray, mode: str = "balanced") -> np
     size = weights(page)
     kept = _best_blocks(size + np.float32(EXTRA_WEIGHT), chances, MODES[mode])
     _close_gaps(page.blocks, chances, kept)
+    _keep_tables(page.blocks, page.boxes, size, chances, kept)
     return _without_copies(page, size, np.flatnonzero(kept))
 
 
@@ -97,15 +102,37 @@ def _without_copies(page: b.Page, size: np.ndarray, kept: np.ndarray) -> np.ndar
 
 @kernel
 def _close_gaps(blocks: Any, chances: Any, kept: Any) -> None:
-    """Keep also single blocks between two that are kept, and headings (but h1, often the site's name) of what is kept."""
+    """Keep also single blocks between two that are kept, and code after one, and headings (but h1, often the site's name)
+    of what is kept."""
     n = len(blocks)
     for i in range(1, n - 1):
         if kept[i - 1] and kept[i + 1] and chances[i] > GAP_CHANCE:
+            kept[i] = True
+        elif kept[i - 1] and blocks[i, KIND] == CODE and chances[i] > CODE_CHANCE:
             kept[i] = True
     for i in range(n - 2, -1, -1):
         level, below = blocks[i, KIND], blocks[i + 1, KIND]
         if H1 < level <= H6 and kept[i + 1] and chances[i] > HEADING_CHANCE and not (H1 <= below <= level):
             kept[i] = True
+
+
+@kernel
+def _keep_tables(blocks: Any, boxes: Any, size: Any, chances: Any, kept: Any) -> None:
+    """Keep tables of short cells, without many links, whole where they stand between blocks that are kept."""
+    for k in range(len(boxes)):
+        start, stop = boxes[k, FIRST], boxes[k, STOP]
+        if boxes[k, TAG] != TABLE or stop - start < 4 or start == 0 or stop >= len(blocks) or not (kept[start - 1] and kept[stop]):
+            continue
+        longest = linked = length = 0.0
+        likely = whole = 0.0
+        for i in range(start, stop):
+            longest = max(longest, size[i])
+            linked += blocks[i, LINKED]
+            length += blocks[i, END] - blocks[i, START]
+            likely += chances[i] * size[i]
+            whole += size[i]
+        if longest < MAX_CELL and linked < 0.5 * length and likely > TABLE_CHANCE * whole:
+            kept[start:stop] = True
 
 
 @kernel
