@@ -182,10 +182,33 @@ def _tag_slot(name: Any) -> Any:
 
 _TAG_TABLE = _tag_table()
 (_A, _B, _STRONG, _I, _SPAN, _BUTTON, _MATH, _BR, _HR, _IMG, _TR, _TABLE, _TH, _PRE, _LISTING, _NOSCRIPT, _SCRIPT, _BODY, _TD, _LI) = (
-    TAGS.index(name) for name in "a b strong i span button math br hr img tr table th pre listing noscript script body td li".split()
+    TAGS.index(name)
+    for name in [
+        "a",
+        "b",
+        "strong",
+        "i",
+        "span",
+        "button",
+        "math",
+        "br",
+        "hr",
+        "img",
+        "tr",
+        "table",
+        "th",
+        "pre",
+        "listing",
+        "noscript",
+        "script",
+        "body",
+        "td",
+        "li",
+    ]
 )
 _CLASS, _ID, _ROLE, _ITEMPROP, _STYLE, _HIDDEN, _ARIA, _ALTTEXT, _TYPE, _ALT, _SRC = (
-    np.uint64(_packed(name)) for name in "class id role itemprop style hidden aria-hidden alttext type alt src".split()
+    np.uint64(_packed(name))
+    for name in ["class", "id", "role", "itemprop", "style", "hidden", "aria-hidden", "alttext", "type", "alt", "src"]
 )
 
 # the state of a scan
@@ -367,7 +390,7 @@ def _find_bytes(html: Any, i: Any, stop: Any, wanted: Any) -> Any:
 @kernel
 def _has_command(html: Any, i: Any, stop: Any) -> Any:
     """Whether a backslash stands before a letter, as in TeX."""
-    for k in range(i, stop - 1):
+    for k in range(i, stop - 1):  # noqa: SIM110 - numba compiles no generator here
         if html[k] == 92 and 97 <= (html[k + 1] | 32) <= 122:
             return True
     return False
@@ -420,7 +443,7 @@ def _read_attributes(page: Any, html: Any, i: Any, box: Any, keys: Any, values: 
                 flags |= A_RENDERED
             elif box < 0 and _contains(html, start, stop, _TEX_CLASS):
                 flags |= A_TEX_CLASS
-        elif name == _ID or name == _ROLE or name == _ITEMPROP:
+        elif name in (_ID, _ROLE, _ITEMPROP):
             if box >= 0:
                 _read_names(page, html, start, stop, box, keys, values)
         elif name == _STYLE:
@@ -431,7 +454,7 @@ def _read_attributes(page: Any, html: Any, i: Any, box: Any, keys: Any, values: 
         elif name == _ARIA:
             if _contains(html, start, stop, _TRUE):
                 flags |= A_HIDDEN
-        elif name == _ALTTEXT or name == _ALT:
+        elif name in (_ALTTEXT, _ALT):
             state[S_TEX_FROM], state[S_TEX_TO] = start, stop
             if name == _ALT and _has_command(html, start, stop):
                 flags |= A_TEX_CLASS
@@ -865,7 +888,9 @@ def _scan(
             while i + 1 < len(html):  # up to the end tag of that name
                 if html[i] == 60 and html[i + 1] == 47:
                     k = 0
-                    while k < shift and i + 2 + k // 8 < len(html) and _lower(html[i + 2 + k // 8]) == (name >> np.uint64(k)) & np.uint64(255):
+                    while (
+                        k < shift and i + 2 + k // 8 < len(html) and _lower(html[i + 2 + k // 8]) == (name >> np.uint64(k)) & np.uint64(255)
+                    ):
                         k += 8
                     if k == shift:
                         break
@@ -923,19 +948,19 @@ def _scan(
                     state[S_ROW] = box
                 elif tag == _TABLE:
                     state[S_ROW] = -1
-                elif tag == _PRE or tag == _LISTING:
+                elif tag in (_PRE, _LISTING):
                     state[S_PRE] += 1
                     effects |= E_PRE
                     if i < len(html) and html[i] == 10:
                         i += 1
-                if tag == _TH or tag == _TD:
+                if tag in (_TH, _TD):
                     state[S_HEADER] = tag == _TH
         elif tag == _A:
             i = _skip_attributes(html, i)
             state[S_LINK] += 1
             state[S_LINKS] += 1
             effects = E_LINK
-        elif tag == _B or tag == _STRONG:
+        elif tag in (_B, _STRONG):
             i = _skip_attributes(html, i)
             state[S_STRONG] += 1
             effects = E_STRONG

@@ -19,15 +19,55 @@ _PLACE = "index index_share from_end mass_before depth prose_before prose_after"
 _NEAR = [f"{name}{k:+d}" for k in (-3, -2, -1, 1, 2, 3) for name in ("weight", "link", "kind")]
 _WINDOWS = "prose_w4 link_w4 prose_w10 link_w10 short_run wording-1 wording+1 same_box-1 same_box+1"
 _LEVELS = [f"{name}_{k}" for k in range(3) for name in ("mass", "share", "link", "count", "prose", "name_sum", "name_min", "name_max")]
-_CHAIN = "chain_sum chain_min chain_max near_max near_min in_nav in_footer in_aside in_header in_form in_table in_list in_article in_main in_dl in_figure veil"
+_CHAIN = """chain_sum chain_min chain_max near_max near_min in_nav in_footer in_aside in_header in_form in_table in_list in_article
+    in_main in_dl in_figure veil"""
 _REPEAT = "repeats repeat_mass repeat_best repeat_best_mass path_count path_mass path_link path_prose path_first path_last"
 _HEADS = "head_near head_level head_wording head_title head_name since_h1 seen_h1 since_title title_seen section_prose section_link"
 _PAGE = "page_mass page_count page_prose page_link page_wide page_boxes page_p page_article page_text_kind page_cell page_item"
 _STATED = "body_share lead_share body_length body_found copies copies_before"
-FEATURES = [*_OWN.split(), *_PLACE.split(), *_NEAR, *_WINDOWS.split(), *_LEVELS, *_CHAIN.split(), *_REPEAT.split(), *_HEADS.split(), *_PAGE.split(), *_STATED.split()]
+FEATURES = [
+    *_OWN.split(),
+    *_PLACE.split(),
+    *_NEAR,
+    *_WINDOWS.split(),
+    *_LEVELS,
+    *_CHAIN.split(),
+    *_REPEAT.split(),
+    *_HEADS.split(),
+    *_PAGE.split(),
+    *_STATED.split(),
+]
 
-SMOOTH = """p p-4 p-3 p-2 p-1 p+1 p+2 p+3 p+4 p_w3 p_w8 p_w20 p_box0 p_box1 p_box2 p_path p_before p_after p_top p_rank p_page p_share
-    p_head p_section p_next_prose p_previous_prose p_gap p_repeat""".split()
+SMOOTH = [
+    "p",
+    "p-4",
+    "p-3",
+    "p-2",
+    "p-1",
+    "p+1",
+    "p+2",
+    "p+3",
+    "p+4",
+    "p_w3",
+    "p_w8",
+    "p_w20",
+    "p_box0",
+    "p_box1",
+    "p_box2",
+    "p_path",
+    "p_before",
+    "p_after",
+    "p_top",
+    "p_rank",
+    "p_page",
+    "p_share",
+    "p_head",
+    "p_section",
+    "p_next_prose",
+    "p_previous_prose",
+    "p_gap",
+    "p_repeat",
+]
 
 PROSE_WEIGHT = 80
 """A block from this weight on is prose, not a label (jusText: `length_low` 70)."""
@@ -35,7 +75,10 @@ PROSE_WEIGHT = 80
 WIDE_WEIGHT = 2
 """Added to a Chinese, Japanese or Korean character's length: it says about as much as three Latin letters."""
 
-_TAGS = np.array([b.TAGS.index(name) for name in "nav footer aside header form table li article main dl figure".split()], dtype=np.int32)
+_TAGS = np.array(
+    [b.TAGS.index(name) for name in ["nav", "footer", "aside", "header", "form", "table", "li", "article", "main", "dl", "figure"]],
+    dtype=np.int32,
+)
 N_TAGS = len(_TAGS)
 _ARTICLE = 7
 _N, _N_SMOOTH = len(FEATURES), len(SMOOTH)
@@ -44,10 +87,9 @@ _WINDOW = 16
 _FACTOR = np.uint64(0xD1342543DE82EF95)
 _LAST_FACTOR = np.uint64(pow(0xD1342543DE82EF95, _WINDOW, 1 << 64))
 
-(START, END, KIND, BOX, LINKED, BOLD, LINKS, LINES, CHARS, WIDE, DIGITS, UPPER, ENDS, COMMAS, WORDS, LAST, IMAGES, HEADER) = (
-    b.START, b.END, b.KIND, b.BOX, b.LINKED, b.BOLD, b.LINKS, b.LINES, b.CHARS, b.WIDE, b.DIGITS, b.UPPER, b.ENDS, b.COMMAS, b.WORDS, b.LAST,
-    b.IMAGES, b.HEADER,
-)  # fmt: skip
+START, END, KIND, BOX, LINKED, BOLD, LINKS, LINES, CHARS = b.START, b.END, b.KIND, b.BOX, b.LINKED, b.BOLD, b.LINKS, b.LINES, b.CHARS
+WIDE, DIGITS, UPPER, ENDS, COMMAS = b.WIDE, b.DIGITS, b.UPPER, b.ENDS, b.COMMAS
+WORDS, LAST, IMAGES, HEADER = b.WORDS, b.LAST, b.IMAGES, b.HEADER
 PARENT, TAG, FIRST, STOP, DEPTH, VEIL = b.PARENT, b.TAG, b.FIRST, b.STOP, b.DEPTH, b.VEIL
 H1, H6, ITEM, CELL, CODE, PARAGRAPH, TEXT = b.H1, b.H6, b.ITEM, b.CELL, b.CODE, b.PARAGRAPH, b.TEXT
 
@@ -55,7 +97,8 @@ H1, H6, ITEM, CELL, CODE, PARAGRAPH, TEXT = b.H1, b.H6, b.ITEM, b.CELL, b.CODE, 
 def features(page: b.Page, body: str = "", lead: str = "") -> np.ndarray:
     """The first pass's features, float32 (n_blocks, len(FEATURES)). `body`, `lead`: texts that the page states elsewhere."""
     told = _overlap(page.text, page.blocks, _as_array(body), _as_array(lead))
-    return _features(page.blocks, page.boxes, page.signs, page.names, page.wording, told, _TAGS)
+    rows: np.ndarray = _features(page.blocks, page.boxes, page.signs, page.names, page.wording, told, _TAGS)
+    return rows
 
 
 def _as_array(text: str) -> np.ndarray:
@@ -64,7 +107,8 @@ def _as_array(text: str) -> np.ndarray:
 
 def weights(page: b.Page) -> np.ndarray:
     """Length of each block in Latin letters' worth, float32."""
-    return (page.blocks[:, CHARS] + WIDE_WEIGHT * page.blocks[:, WIDE]).astype(np.float32)
+    size: np.ndarray = page.blocks[:, CHARS] + WIDE_WEIGHT * page.blocks[:, WIDE]
+    return size.astype(np.float32)
 
 
 @kernel
@@ -414,7 +458,7 @@ def _smooth(blocks: Any, boxes: Any, signs: Any, p: Any) -> Any:
     out = np.zeros((n, _N_SMOOTH), dtype=np.float32)
     if n == 0:
         return out
-    sums, weight, link, prose = _sums(blocks)
+    sums, weight, _, prose = _sums(blocks)
     names = np.zeros((len(boxes), 3), dtype=np.float32)
     outer, _ = _outer_boxes(boxes, names)
     paths, n_paths = _paths(blocks, boxes, signs)
@@ -482,4 +526,5 @@ def _smooth(blocks: Any, boxes: Any, signs: Any, p: Any) -> Any:
 
 def smooth(page: b.Page, p: np.ndarray) -> np.ndarray:
     """The second pass's features, float32 (n_blocks, len(SMOOTH)), from the first pass's probabilities."""
-    return _smooth(page.blocks, page.boxes, page.signs, p)
+    rows: np.ndarray = _smooth(page.blocks, page.boxes, page.signs, p)
+    return rows

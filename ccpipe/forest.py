@@ -46,8 +46,8 @@ def read_forest(trees: list[dict[str, Any]]) -> Forest:
         leaves += tree["leaves"]
     columns = list(zip(*nodes, strict=True)) or [(), (), (), ()]
     kinds = (np.int32, np.float64, np.int32, np.int32)
-    arrays = [np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)]
-    return Forest(*arrays, np.array(roots, dtype=np.int32), np.array(leaves, dtype=np.float64))
+    features, thresholds, left, right = (np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True))
+    return Forest(features, thresholds, left, right, np.array(roots, dtype=np.int32), np.array(leaves, dtype=np.float64))
 
 
 def log_odds(forest: Forest, rows: np.ndarray) -> np.ndarray:

@@ -106,9 +106,8 @@ def _close_gaps(blocks: Any, chances: Any, kept: Any) -> None:
     of what is kept."""
     n = len(blocks)
     for i in range(1, n - 1):
-        if kept[i - 1] and kept[i + 1] and chances[i] > GAP_CHANCE:
-            kept[i] = True
-        elif kept[i - 1] and blocks[i, KIND] == CODE and chances[i] > CODE_CHANCE:
+        between = kept[i + 1] and chances[i] > GAP_CHANCE
+        if kept[i - 1] and (between or (blocks[i, KIND] == CODE and chances[i] > CODE_CHANCE)):
             kept[i] = True
     for i in range(n - 2, -1, -1):
         level, below = blocks[i, KIND], blocks[i + 1, KIND]

@@ -41,8 +41,8 @@ MIN_SITES = 5
 """Sites that must have a word."""
 
 MIN_SCORE = {"names": 0.10, "wording": 0.12}
-FIRST = {"rounds": 150, "num_leaves": 24, "learning_rate": 0.08}
-SECOND = {"rounds": 80, "num_leaves": 16, "learning_rate": 0.08}
+FIRST = {"rounds": 130, "num_leaves": 24, "learning_rate": 0.09}
+SECOND = {"rounds": 70, "num_leaves": 16, "learning_rate": 0.09}
 PARAMETERS = {
     "objective": "binary",
     "feature_fraction": 0.4,
@@ -54,9 +54,10 @@ PARAMETERS = {
     "seed": 1,
     "deterministic": True,
     "force_row_wise": True,
+    "num_threads": 1,
     "verbose": -1,
 }
-_SECOND_LEVELS = frozenset("co com org net gov ac edu ne or gob go nic govt".split())
+_SECOND_LEVELS = frozenset(["co", "com", "org", "net", "gov", "ac", "edu", "ne", "or", "gob", "go", "nic", "govt"])
 
 
 @dataclass
