@@ -541,7 +541,9 @@ def _measure(page: Any, block: Any, keys: Any, values: Any) -> Any:
     short = stop - i <= SHORT_TEXT
     chars = wide = digits = upper = ends = commas = words = letters = 0
     in_word = False
-    key, before, last, start = _SEED, np.int64(0), np.int64(0), i
+    key, start = _SEED, i
+    before: Any = np.int64(0)
+    last: Any = np.int64(0)
     while i < stop:
         at = i
         char, i = _decode(text, i)

@@ -19,7 +19,7 @@ from ccpipe.maintext import MODES, load_model, main_blocks, parse_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
-MODEL_SHA256 = "00e23eef4e1366880150e2c6e72a89bf36e3266fe815137efe92130b83c48e1a"
+MODEL_SHA256 = "14fef82b6210c7334755da046034af2729f39c8ae6b9657c9eacde92e8f0c14c"
 
 
 def test_the_model_is_the_one_that_was_measured() -> None:
@@ -91,16 +91,17 @@ def test_no_page_with_text_comes_out_empty(mode: str) -> None:
 def test_labels_follow_the_place_in_the_gold() -> None:
     from align_gold import align, align_segments, tokens
 
-    gold = tokens("The flood came. Nobody in the village could remember one like it. News travelled fast to the town below the dam.")
-    blocks = [tokens(x) for x in ("News", "The flood came.", "Nobody in the village could remember one like it.", "News", "elsewhere")]
-    assert align([*blocks, tokens("travelled fast to the town below the dam")], gold).round(2).tolist() == [0, 1, 1, 1, 0, 1]
+    gold = tokens("The great flood came. Nobody in the village could remember one like it. News travelled fast to the town below the dam.")
+    lines = ("News", "The great flood came.", "Nobody in the village could remember one like it.", "elsewhere")
+    blocks = [tokens(line) for line in (*lines, "News travelled fast to the town below the dam", "Nobody in the village could remember it")]
+    assert align(blocks, gold).round(2).tolist() == [0, 1, 1, 0, 1, 0]
     assert align_segments(["a wanted one", "nothing", "an unwanted two"], ["wanted one"], ["unwanted two"]).tolist() == [1, -1, 0]
 
 
 DATA_SHA256 = "c669127c44721aada9954f2b9b844eecdedf30e9a4c83560470af704b5f5a7fe"
 FLOOR = 0.89
 """Mean word F1 over every 8th annotated page. The model was fitted on these pages: a floor against mistakes, no measure of quality
-(that is out of fold, docs/extraction.md). Measured @MEASURED@; lowering it needs a reason."""
+(that is out of fold, docs/extraction.md). Lowering it needs a reason."""
 
 
 @pytest.mark.shared
