@@ -60,6 +60,8 @@ class Rows:
 class Extract(SlicedStage):
     """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; nothing is remembered between records."""
 
+    version = 2
+
     class Config(StageConfig):
         blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")
         max_html_bytes: int = Field(10 << 20, description="largest page, bytes after content decoding", ge=1 << 10, le=1 << 30)

@@ -1,216 +1,197 @@
-"""Which blocks of a page are its main text: plain rules over the blocks and boxes of `ccpipe.blocks`.
+"""Which blocks of a page are its main text, by a small model; and how they are written as text.
 
-In: a `Page`. Out: the numbers of the blocks kept, and their text. Three steps: boxes that are no content by their tag or
-name are marked, unless they hold much of the prose; the smallest box with most of the remaining prose is the main box;
-single blocks in it are judged by length, links, wording and what they head.
+In: a page cut into blocks, and what it states of itself. Out: the blocks kept. Two forests of decision trees give each block the
+probability to be main text: the first sees the block, its neighbours and the boxes around it, the second also the first one's
+answers around it. Then the blocks are kept from the most probable one down, as long as the expected F score of the page
+rises; so an unclear page still gives its best blocks and none comes out empty that has text.
 
-Thresholds without a source were set on 1,261 annotated pages of 13 public collections (articles, forums, listings, products;
-English, German, Chinese, Japanese and others), each at the middle of a range where the score hardly moves.
+The model is `data/maintext.json`, fitted by `tests/bench/train_maintext.py`; how well it does on sites that it has not seen stands in
+`docs/extraction.md`. Words of class names and of short texts act by scores in the same file.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
 
-from ccpipe.blocks import HEADINGS, Page
+import numpy as np
 
-WIDE_WEIGHT = 2
-"""Added to a Chinese, Japanese or Korean character's length: it says about as much as three Latin letters."""
+from ccpipe import blocks as b
+from ccpipe.features import features, smooth, weights
+from ccpipe.forest import Forest, log_odds, probability, read_forest
+from ccpipe.kernels import kernel
 
-PROSE_CHARS = 80
-"""A block from this weight on is prose, not a label (jusText: `length_low` 70)."""
+MODES = {"precision": 0.25, "balanced": 1.0, "recall": 4.0}
+"""Weight of recall against precision, the beta^2 of F-beta."""
 
-MAX_PROSE_LINKS = 0.4
-"""Share of a block's characters in links up to which it is prose."""
+FORMAT = "ccpipe main text model 1"
+MODEL_FILE = "maintext.json"
 
-MAX_LINKS = 0.65
-"""Share of characters in links above which a block is a list of links and dropped."""
-
-LABEL_CHARS = 60
-"""Text outside of paragraphs below this weight that ends no sentence is a label: a date, a name, a counter."""
-
-NOTICE_CHARS = 160
-"""Blocks below this weight are dropped for the wording of a notice; longer ones may well be about cookies."""
-
-MAIN_SHARE = 0.75
-"""The main box is the smallest with this share of the prose."""
-
-BODY_SHARE = 0.5
-"""Share that is enough for a box named as an article's body."""
-
-RESCUE_SHARE = 0.45
-"""A box named like boilerplate stays when it holds more of the prose than this."""
-
-LEFT_SHARE, LEFT_WEIGHT = 0.15, 400
-"""When marking boxes leaves less prose than both, names do not mean here what they mean elsewhere, and are not believed."""
-
-POOR_WEIGHT = 300
-"""A page with less prose is a listing or a gallery: its short blocks are its content."""
-
-SENTENCE_ENDS = frozenset('.!?:;。！？：；…”"»)）」』》।۔؟')
-JUNK_TAGS = frozenset(("nav", "footer", "aside"))
-_TOO_SMALL = HEADINGS | {"p", "li"}
-_WIDE = re.compile(r"[぀-ヿ㐀-鿿가-힣]")
+EXTRA_WEIGHT = 3
+"""Added to each block's length: what a line more costs the reader."""
 
 
-def _any_name(words: str) -> str:
-    """A pattern for any of these words between separators; `*` stands for more letters."""
-    return r"(?<![a-z0-9])(?:" + "|".join(words.replace("*", r"\w*").replace("-", "[-_]?").split()) + r")(?![a-z0-9])"
+MAX_CELL = 300
+"""Bytes of the longest block in a row of data."""
 
 
-_JUNK_NAMES = re.compile(
-    _any_name(
-        "comment comments disqus* respond sidebar* side-bar related* recommend* popular trending most-read share share* sharing* social* "
-        "addthis* breadcrumb breadcrumbs crumb crumbs paginat* pager paging navbar nav navigation menu footer foot masthead banner "
-        "cookie cookies* consent gdpr popup modal overlay newsletter* subscri* sign-up promo promos promotion advert* ad ads adsbox "
-        "sponsor* taboola* outbrain* tags tagcloud toolbar log-in search skip* copyright hidden sr-only screen-reader* visually-hidden "
-        "complementary contentinfo dialog more-stories read-more byline author-bio author-box author-info bio "
-        "meta metadata post-meta entry-meta rating vote* credit credits disclaimer legal tools teaser* see-also jump*"
-    )
-    + r"|(?<![\w-])widget"
-)
-_CONTENT_NAMES = re.compile(
-    r"(?<![a-z0-9])(?:article|entry|post|story|main|page|text|blog|news)[-_]?(?:body|content|text|main|detail)(?![a-z0-9])"
-    r"|\barticle\b|\bcontent\b"
-)
-_BODY_NAMES = re.compile(
-    r"(?<![a-z0-9])(?:article|entry|post|story|news|blog)[-_]*(?:body|content|text|main|detail)s?(?![a-z0-9])"
-    r"|articlebody|(?:^| )article(?: |$)"
-)
-_NOTICE = re.compile(
-    r"all rights reserved|©|\bcookies?\b|newsletter|subscri|sign up|log ?in\b|privacy policy|terms of (?:use|service)|share (?:this|on)|"
-    r"read more|click here|follow us|datenschutz|lesen sie auch|"
-    r"责任编辑|编辑[:：]|分享到|版权|登录|相关阅读|上一篇|下一篇|扫码|关注我们|転載",
-    re.IGNORECASE,
-)
+GAP_CHANCE, HEADING_CHANCE, CODE_CHANCE = 0.25, 0.15, 0.05
+"""Blocks between kept ones, headings before kept ones, and code after kept ones, are kept from these probabilities on."""
+
+COPY_WEIGHT = 80
+"""Blocks from this length on are kept once."""
+
+TABLE_CHANCE = 0.05
+"""The least mean probability of a table's cells."""
+
+KIND, H1, H6, CODE, START, END, LINKED = b.KIND, b.H1, b.H6, b.CODE, b.START, b.END, b.LINKED
+FIRST, STOP, TAG, TABLE = b.FIRST, b.STOP, b.TAG, b.TAGS.index("table")
 
 
-def weigh(text: str) -> int:
-    """Length of a text in Latin letters' worth."""
-    return len(text) if text.isascii() else len(text) + WIDE_WEIGHT * len(_WIDE.findall(text))
+class Model(NamedTuple):
+    """Scores of words, and the forests of the two passes."""
+
+    scores: b.Scores
+    first: Forest
+    second: Forest
 
 
-def main_blocks(page: Page) -> list[int]:
-    """Numbers of the blocks of the main text, ascending."""
-    weights = [weigh(text) for text in page.text]
-    prose = [_prose(page, i, weights[i]) for i in range(len(weights))]
-    junk, sums = _without_junk(page, prose)
-    main = _main_box(page, sums)
-    blocks = [i for i in range(page.first[main], page.last[main]) if not junk[page.box[i]]]
-    if sums[-1] < POOR_WEIGHT:
-        return blocks
-    return _filter(page, blocks, weights)
+@cache
+def load_model() -> Model:
+    """The model of the package, read once per process. Raises ValueError if the file is of another format."""
+    return parse_model(resources.files("ccpipe").joinpath("data", MODEL_FILE).read_text(encoding="utf-8"))
 
 
-def _without_junk(page: Page, prose: list[int]) -> tuple[list[bool], list[int]]:
-    """Which boxes are junk, and running sums of the prose outside of them. Judges more mildly where little would be left."""
-    whole = _prefix(prose)
-    for judge in (_is_junk_box, _is_junk_tag):
-        junk = _junk_boxes(page, whole, judge)
-        left = _prefix([0 if junk[box] else value for box, value in zip(page.box, prose, strict=True)])
-        if left[-1] >= min(LEFT_SHARE * whole[-1], LEFT_WEIGHT):
-            return junk, left
-    return [False] * len(page.parent), whole
+def parse_model(text: str) -> Model:
+    data = json.loads(text)
+    if data.get("format") != FORMAT:
+        raise ValueError(f"model of format {data.get('format')!r}, expected {FORMAT!r}; fit it again: tests/bench/train_maintext.py")
+    scores = b.Scores(b.make_words(data["names"]), b.make_words(data["wording"]))
+    return Model(scores, read_forest(data["first"]), read_forest(data["second"]))
 
 
-def _prose(page: Page, i: int, weight: int) -> int:
-    """The block's weight if it is prose or code, else 0."""
-    if page.kind[i] in HEADINGS or page.links[i] > MAX_PROSE_LINKS * len(page.text[i]):
-        return 0
-    return weight if weight >= PROSE_CHARS or page.kind[i] == "pre" else 0
+def probabilities(model: Model, page: b.Page, body: str = "", lead: str = "") -> np.ndarray:
+    """float64 (n_blocks,): how likely each block is main text. `body`, `lead`: see `ccpipe.features`."""
+    rows = features(page, body, lead)
+    first = probability(log_odds(model.first, rows))
+    return probability(log_odds(model.second, np.concatenate((rows, smooth(page, first)), axis=1)))
 
 
-def _prefix(values: list[int]) -> list[int]:
-    sums = [0]
-    for value in values:
-        sums.append(sums[-1] + value)
-    return sums
+def main_blocks(page: b.Page, chances: np.ndarray, mode: str = "balanced") -> np.ndarray:
+    """Numbers of the blocks kept, ascending. Raises KeyError for a mode that is none of `MODES`."""
+    size = weights(page)
+    kept = _best_blocks(size + np.float32(EXTRA_WEIGHT), chances, MODES[mode])
+    _close_gaps(page.blocks, chances, kept)
+    _keep_tables(page.blocks, page.boxes, size, chances, kept)
+    return _without_copies(page, size, np.flatnonzero(kept))
 
 
-def _junk_boxes(page: Page, sums: list[int], judge: Callable[[Page, int], bool]) -> list[bool]:
-    junk = [False] * len(page.parent)
-    for b in range(1, len(junk)):
-        if junk[page.parent[b]]:
-            junk[b] = True
-        elif judge(page, b):
-            junk[b] = sums[page.last[b]] - sums[page.first[b]] <= RESCUE_SHARE * sums[-1]
-    return junk
+def _without_copies(page: b.Page, size: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Without paragraphs that stand among them a second time, as pages for phones and desks in one do."""
+    seen: set[bytes] = set()
+    fresh = np.ones(len(kept), dtype=np.bool_)
+    for k in np.flatnonzero(size[kept] >= COPY_WEIGHT).tolist():
+        start, stop = page.blocks[kept[k], b.START], page.blocks[kept[k], b.END]
+        text = page.text[start:stop].tobytes()
+        fresh[k] = text not in seen
+        seen.add(text)
+    return kept[fresh]
 
 
-def _is_junk_tag(page: Page, b: int) -> bool:
-    return page.tag[b] in JUNK_TAGS
+@kernel
+def _close_gaps(blocks: Any, chances: Any, kept: Any) -> None:
+    """Keep also single blocks between two that are kept, and code after one, and headings (but h1, often the site's name)
+    of what is kept."""
+    n = len(blocks)
+    for i in range(1, n - 1):
+        between = kept[i + 1] and chances[i] > GAP_CHANCE
+        if kept[i - 1] and (between or (blocks[i, KIND] == CODE and chances[i] > CODE_CHANCE)):
+            kept[i] = True
+    for i in range(n - 2, -1, -1):
+        level, below = blocks[i, KIND], blocks[i + 1, KIND]
+        if H1 < level <= H6 and kept[i + 1] and chances[i] > HEADING_CHANCE and not (H1 <= below <= level):
+            kept[i] = True
 
 
-def _is_junk_box(page: Page, b: int) -> bool:
-    names = page.names[b]
-    if page.tag[b] in JUNK_TAGS:
-        return True
-    return bool(names) and bool(_JUNK_NAMES.search(names)) and not _CONTENT_NAMES.search(names)
-
-
-def _main_box(page: Page, sums: list[int]) -> int:
-    """Go down from the body while one box holds `MAIN_SHARE` of the prose, or `BODY_SHARE` and is called an article's body."""
-    main = 0
-    for b in range(1, len(page.parent)):
-        if page.parent[b] == main and page.tag[b] not in _TOO_SMALL:
-            share = sums[page.last[b]] - sums[page.first[b]]
-            if share and share >= MAIN_SHARE * sums[-1]:
-                main = b
-    return _body_box(page, sums, main)
-
-
-def _body_box(page: Page, sums: list[int], main: int) -> int:
-    """The largest box inside `main` that is called an article's body, if it holds enough."""
-    found, most = main, BODY_SHARE * sums[-1]
-    for b in range(main + 1, len(page.parent)):
-        if page.first[b] >= page.last[main]:
-            break
-        if _BODY_NAMES.search(page.names[b]):
-            share = sums[page.last[b]] - sums[page.first[b]]
-            if share > most:
-                found, most = b, share
-    return found
-
-
-def _filter(page: Page, blocks: list[int], weights: list[int]) -> list[int]:
-    """Blocks of the main box without lists of links, labels, and headings that head nothing."""
-    kept: list[int] = []
-    heads = dict.fromkeys(HEADINGS, False)  # would text be found below a heading of this level?
-    for i in reversed(blocks):
-        if not _is_content(page, i, weights[i]):
+@kernel
+def _keep_tables(blocks: Any, boxes: Any, size: Any, chances: Any, kept: Any) -> None:
+    """Keep tables of short cells, without many links, whole where they stand between blocks that are kept."""
+    for k in range(len(boxes)):
+        start, stop = boxes[k, FIRST], boxes[k, STOP]
+        if boxes[k, TAG] != TABLE or stop - start < 4 or start == 0 or stop >= len(blocks) or not (kept[start - 1] and kept[stop]):
             continue
-        kind = page.kind[i]
-        if kind not in HEADINGS:
-            heads = dict.fromkeys(HEADINGS, True)
-        elif heads[kind]:
-            heads.update((level, False) for level in HEADINGS if level >= kind)
-        else:
-            continue
-        kept.append(i)
-    return kept[::-1]
+        longest = linked = length = 0.0
+        likely = whole = 0.0
+        for i in range(start, stop):
+            longest = max(longest, size[i])
+            linked += blocks[i, LINKED]
+            length += blocks[i, END] - blocks[i, START]
+            likely += chances[i] * size[i]
+            whole += size[i]
+        if longest < MAX_CELL and linked < 0.5 * length and likely > TABLE_CHANCE * whole:
+            kept[start:stop] = True
 
 
-def _is_content(page: Page, i: int, weight: int) -> bool:
-    text, kind = page.text[i], page.kind[i]
-    if page.links[i] > MAX_LINKS * len(text):
-        return False
-    if weight < NOTICE_CHARS and kind not in HEADINGS and _NOTICE.search(text):
-        return False
-    if kind in ("text", "caption") and weight < LABEL_CHARS and text[-1] not in SENTENCE_ENDS:
-        return False
-    return weight > 3 or any(map(str.isalnum, text))
+@kernel
+def _best_blocks(weight: Any, chances: Any, beta2: Any) -> Any:
+    """Blocks down to the probability at which the expected F-beta, sum of (1 + beta^2) p w over sum of w and beta^2 p w, is highest."""
+    order = np.argsort(-chances, kind="mergesort")
+    wanted = 0.0
+    for i in range(len(order)):
+        wanted += chances[i] * weight[i]
+    best, limit, size, right = 0.0, 2.0, 0.0, 0.0
+    for i in order:
+        size += weight[i]
+        right += chances[i] * weight[i]
+        value = (1 + beta2) * right / (size + beta2 * wanted)
+        if value > best:
+            best, limit = value, chances[i]
+    return chances >= limit
 
 
-def render(page: Page, blocks: Iterable[int]) -> str:
-    """The blocks as text: one line each, list items with a dash, cells of one row joined by ` | `."""
+def render(page: b.Page, kept: np.ndarray, markdown: bool = False) -> str:
+    """The blocks as text: one line each, list items with a dash, cells of a row of a table joined by ` | `, code as it is.
+
+    `markdown`: light Markdown, with # before headings, fences around code, and a rule below the first row of a table.
+    """
     lines: list[str] = []
-    row = -1
-    for i in blocks:
-        text = page.text[i]
-        if page.kind[i] == "td" and page.row[i] == row and row >= 0:
-            lines[-1] += " | " + text
+    row = previous_box = -1
+    rows = set(_data_rows(page, kept))
+    for start, stop, kind, box, in_row in page.blocks[kept][:, [b.START, b.END, b.KIND, b.BOX, b.ROW]].tolist():
+        piece = page.text[start:stop].tobytes().decode("utf-8", "ignore")
+        if in_row not in rows:
+            lines.append(_line(piece, kind, markdown))
+            row = -1
+        elif in_row == row:
+            lines[-1] += (" " if box == previous_box else " | ") + piece.replace("\n", " ")
         else:
-            lines.append("- " + text if page.kind[i] == "li" else text)
-        row = page.row[i] if page.kind[i] == "td" else -1
+            if markdown and row >= 0 and page.boxes[row, b.PARENT] != page.boxes[in_row, b.PARENT]:
+                lines.append("")
+            if markdown and row >= 0 and (len(lines) < 2 or " | " not in lines[-2]):
+                lines.append(" | ".join("---" for _ in lines[-1].split(" | ")))
+            lines.append(piece.replace("\n", " "))
+            row = in_row
+        previous_box = box
     return "\n".join(lines)
+
+
+def _line(piece: str, kind: int, markdown: bool) -> str:
+    if kind == b.ITEM:
+        return "- " + piece
+    if markdown and b.H1 <= kind <= b.H6:
+        return "#" * (kind - b.H1 + 1) + " " + piece.replace("\n", " ")
+    if markdown and kind == b.CODE:
+        return f"```\n{piece}\n```"
+    return piece
+
+
+def _data_rows(page: b.Page, kept: np.ndarray) -> list[int]:
+    """Boxes of table rows that hold short cells alone: others are tables that lay out a page."""
+    part = page.blocks[kept]
+    inside = part[part[:, b.ROW] >= 0]
+    if not len(inside):
+        return []
+    long = (inside[:, b.END] - inside[:, b.START] > MAX_CELL) | (inside[:, b.KIND] == b.CODE) | (inside[:, b.KIND] == b.ITEM)
+    return sorted(set(inside[:, b.ROW].tolist()) - set(inside[long][:, b.ROW].tolist()))
