@@ -24,14 +24,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe import guards, http
+from ccpipe import guards
 from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
 from ccpipe.html import NotExtracted, clean, extract
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
-from ccpipe.record import HEADER_BYTES, Place, Record
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
-from ccpipe.warc import read_records
+from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
 from ccpipe.wet_writer import WetWriter
 
 SLICE_WET = "text.warc.wet.gz"
