@@ -14,6 +14,9 @@ from collections import Counter, defaultdict
 import numpy as np
 
 RUN = 4
+NEAR = 3
+"""Words by which two votes for one place may differ."""
+
 _UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
@@ -66,25 +69,36 @@ def _places(blocks: list[list[str]], gold: list[str]) -> tuple[list[tuple[int, i
         for k in range(len(block) - RUN + 1):
             for place in runs.get(tuple(block[k : k + RUN]), [])[:20]:
                 hit[k : k + RUN] = True
-                votes[(place - k) // RUN] += 1
+                votes[place - k] += 1
         found[i] = hit.mean()
         if found[i] < 0.3:
             continue
-        best = votes.most_common(4)
+        best = _peaks(votes)
         for start, n in best:
             if n >= 0.5 * best[0][1]:
-                places.append((i, max(0, start * RUN), min(len(gold), start * RUN + len(block)), (n + 3) * found[i]))
+                places.append((i, max(0, start), min(len(gold), start + len(block)), (n + 3) * found[i]))
     return sorted(places, key=lambda place: place[:2]), found
 
 
+def _peaks(votes: Counter[int]) -> list[tuple[int, int]]:
+    """The four likeliest starts with their votes; those of starts nearby, where a word is more or less, are added."""
+    peaks: list[tuple[int, int]] = []
+    for start, _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
+        if all(abs(start - other) > NEAR for other, _ in peaks):
+            peaks.append((start, sum(votes[start + d] for d in range(-NEAR, NEAR + 1))))
+        if len(peaks) == 4:
+            break
+    return sorted(peaks, key=lambda peak: -peak[1])
+
+
 def _chain(places: list[tuple[int, int, int, float]]) -> list[int]:
-    """The places that ascend in both texts with the most tokens, overlapping by six at most."""
+    """The places that ascend in both texts with the most tokens, overlapping by three at most."""
     if not places:
         return []
     block, start, stop, weight = (np.array(column) for column in zip(*places, strict=True))
     best, previous = weight.astype(np.float64), np.full(len(places), -1)
     for k in range(1, len(places)):
-        before = np.where((block[:k] < block[k]) & (stop[:k] <= start[k] + 6), best[:k], -1)
+        before = np.where((block[:k] < block[k]) & (stop[:k] <= start[k] + NEAR), best[:k], -1)
         j = int(np.argmax(before))
         if before[j] >= 0:
             best[k], previous[k] = best[j] + weight[k], j
@@ -111,11 +125,11 @@ def _fill_gaps(
     here = step = 0
     for i, block in enumerate(blocks):
         while step < len(chain) and chain[step] <= i:
-            here = max(here, at[chain[step]][1] - 3)
+            here = max(here, at[chain[step]][1])
             step += 1
         if i in at or not block or len(block) > 6 or (found[i] >= 0.3 and len(block) >= RUN):
             continue
-        limit = at[chain[step]][0] + 3 if step < len(chain) else len(gold)
+        limit = at[chain[step]][0] if step < len(chain) else len(gold)
         gap = limit - here
         starts = first.get(block[0], [])
         for place in starts[bisect_left(starts, here) :]:

@@ -1,12 +1,13 @@
-"""Fit the model of `ccpipe.maintext` on annotated pages, by site-wise cross-validation.
+"""Fit the model of `ccpipe.html.maintext` on annotated pages, by site-wise cross-validation.
 
     python -m pip install lightgbm            # for this script alone; ccpipe does not need it
-    python tests/bench/train_maintext.py FOLDER [--out ccpipe/data/maintext.json] [--texts out-of-fold.jsonl]
+    python tests/bench/train_maintext.py FOLDER [--out ccpipe/html/maintext.json] [--texts out-of-fold.jsonl]
 
 FOLDER holds `*.warc.gz`, each with a `*.gold.jsonl` of lines {record_id, uri, kind, text, with, without, source, page_type, charset}.
 A fold is a fifth of the registered domains, chosen by their SHA-256. Everything that is learnt, the scores of words too, comes
-from the other folds; the second pass learns from out-of-fold answers of the first. `--texts` writes the main text of each page as the
-models that have not seen its site give it: the only texts that may be scored. The model written is fitted on all pages.
+from the other folds; the second pass learns from out-of-fold answers of the first. Pages of `*extra*` files are scored and never
+learnt from. `--texts` writes the main text of each page as the models that have not seen its site give it: the only texts that may
+be scored. The model written is fitted on all pages learnt from.
 Deterministic for one version of LightGBM.
 """
 
@@ -26,19 +27,22 @@ import numpy as np
 from align_gold import align, align_segments, tokens
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
-from ccpipe import blocks as b
-from ccpipe import charset, http
-from ccpipe.features import features, smooth, weights
-from ccpipe.forest import probability
-from ccpipe.maintext import FORMAT, main_blocks, render
-from ccpipe.record import HEADER_BYTES
-from ccpipe.stated import Stated, read_stated
-from ccpipe.warc import read_records
+from ccpipe.html import blocks as b
+from ccpipe.html import charset
+from ccpipe.html.features import features, smooth, weights
+from ccpipe.html.forest import probability
+from ccpipe.html.maintext import FORMAT, main_blocks, render
+from ccpipe.html.stated import Stated, read_stated
+from ccpipe.warc import http, read_records
+from ccpipe.warc.record import HEADER_BYTES
 
 FOLDS = 5
 KEEP_WORDS = 400_000
 MIN_SITES = 5
 """Sites that must have a word."""
+
+LEFT_OUT = "extra"
+"""Pages of files with this in their names are scored and never learnt from: their annotations have no permissive licence."""
 
 MIN_SCORE = {"names": 0.10, "wording": 0.12}
 FIRST = {"rounds": 130, "num_leaves": 24, "learning_rate": 0.09}
@@ -70,6 +74,7 @@ class Example:
     page: b.Page
     label: np.ndarray
     site: str
+    learn: bool
 
 
 def site_of(url: str) -> str:
@@ -90,7 +95,7 @@ def fold_of(site: str) -> int:
 
 
 def read_gold(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Gold lines with their pages as UTF-8."""
+    """Gold lines with their pages as UTF-8; `file` is added to the lines."""
     for path in sorted(folder.glob("*.gold.jsonl")):
         gold = {one["record_id"]: one for one in map(json.loads, path.open(encoding="utf-8"))}
         warc = path.with_name(path.name.replace(".gold.jsonl", ".warc.gz"))
@@ -99,7 +104,7 @@ def read_gold(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             response = http.parse_response(record.block) if one else None
             if one and response:
                 body = http.decode_body(response, 10 << 20)
-                yield one, charset.decode(body, f"text/html; charset={one['charset']}").utf8
+                yield one | {"file": path.name}, charset.decode(body, f"text/html; charset={one['charset']}").utf8
 
 
 def read_example(gold: dict[str, Any], utf8: bytes) -> Example:
@@ -112,7 +117,7 @@ def read_example(gold: dict[str, Any], utf8: bytes) -> Example:
         label = align_segments(texts, gold["with"], gold["without"])
     else:
         label = align([tokens(text) for text in texts], tokens(gold["text"]))
-    return Example(gold, html, stated, page, label, site_of(gold["uri"]))
+    return Example(gold, html, stated, page, label, site_of(gold["uri"]), LEFT_OUT not in gold["file"])
 
 
 def word_scores(examples: list[Example]) -> dict[str, dict[int, float]]:
@@ -153,6 +158,8 @@ def as_tables(scores: dict[str, dict[int, float]]) -> b.Scores:
 def example_weights(one: Example, sources: Counter[str]) -> np.ndarray:
     """What each block's answer is worth: its share of the gold, so that pages count alike; sources by the root of their size."""
     size = weights(one.page).astype(np.float64)
+    if not one.learn:
+        return np.zeros(len(size))
     good = size[one.label >= 0.5].sum()
     weight = np.minimum((size + 15) / max(400.0, good), 0.25) + 0.002
     if one.gold["kind"] == "segments":
@@ -239,11 +246,12 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="out-of-fold texts, a line {id, text} a page")
     options = parser.parse_args()
     examples = [read_example(gold, utf8) for gold, utf8 in read_gold(options.folder)]
+    learnt = [one for one in examples if one.learn]
     folds = [fold_of(one.site) for one in examples]
-    sources = Counter(one.gold["source"] for one in examples)
+    sources = Counter(one.gold["source"] for one in learnt)
     rows, pages = [np.zeros(0)] * len(examples), [one.page for one in examples]
     for k in range(FOLDS):
-        tables = as_tables(word_scores([one for one, fold in zip(examples, folds, strict=True) if fold != k]))
+        tables = as_tables(word_scores([one for one in learnt if fold_of(one.site) != k]))
         for i in (i for i, fold in enumerate(folds) if fold == k):
             one = examples[i]
             pages[i] = b.scan(one.html, tables, one.stated.title)
@@ -262,7 +270,7 @@ def main() -> None:
                 text = render(page, main_blocks(page, p))
                 out.write(json.dumps({"id": one.gold["id"], "text": text}, ensure_ascii=False) + "\n")
     if options.out:
-        words = spell(examples, word_scores(examples))
+        words = spell(learnt, word_scores(learnt))
         write_model(options.out, words, export_trees(fit(x, y, weight, **FIRST)), export_trees(fit(both, y, weight, **SECOND)))
 
 

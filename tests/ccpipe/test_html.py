@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -195,3 +197,20 @@ EMPTY = [b"", b"   ", b"<", b"<!--", b"<html>", b"\0\0\0", b"plain words", b"<fr
 @pytest.mark.parametrize("html", EMPTY)
 def test_pages_of_nothing_are_no_error(html: bytes) -> None:
     extract(html)
+
+
+ALONE = """
+import json, sys
+from ccpipe.html import extract
+assert "river" in extract(b"<title>t</title><p>The river rose in the night, and the fields were under water.").text
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_the_extractor_stands_alone() -> None:
+    """A fresh interpreter that extracts a page has loaded nothing of the project but the extractor and the decorator of kernels."""
+    run = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True)
+    loaded = json.loads(run.stdout)
+    ours = {name for name in loaded if name.split(".")[0] in ("ccpipe", "hpc", "jobs")}
+    assert {name for name in ours if not name.startswith("ccpipe.html")} == {"ccpipe", "ccpipe.kernels"}
+    assert not {"pyarrow", "duckdb", "pydantic", "fastwarc"} & set(loaded)

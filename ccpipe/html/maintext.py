@@ -5,8 +5,8 @@ probability to be main text: the first sees the block, its neighbours and the bo
 answers around it. Then the blocks are kept from the most probable one down, as long as the expected F score of the page
 rises; so an unclear page still gives its best blocks and none comes out empty that has text.
 
-The model is `data/maintext.json`, fitted by `tests/bench/train_maintext.py`; how well it does on sites that it has not seen stands in
-`docs/extraction.md`. Words of class names and of short texts act by scores in the same file.
+The model is `maintext.json` beside this file, fitted by `tests/bench/train_maintext.py`; how well it does on sites that it has
+not seen stands in `docs/extraction.md`. Words of class names and of short texts act by scores in the same file.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ccpipe import blocks as b
-from ccpipe.features import features, smooth, weights
-from ccpipe.forest import Forest, log_odds, probability, read_forest
+from ccpipe.html import blocks as b
+from ccpipe.html.features import features, smooth, weights
+from ccpipe.html.forest import Forest, log_odds, probability, read_forest
 from ccpipe.kernels import kernel
 
 MODES = {"precision": 0.25, "balanced": 1.0, "recall": 4.0}
@@ -61,7 +61,7 @@ class Model(NamedTuple):
 @cache
 def load_model() -> Model:
     """The model of the package, read once per process. Raises ValueError if the file is of another format."""
-    return parse_model(resources.files("ccpipe").joinpath("data", MODEL_FILE).read_text(encoding="utf-8"))
+    return parse_model(resources.files("ccpipe.html").joinpath(MODEL_FILE).read_text(encoding="utf-8"))
 
 
 def parse_model(text: str) -> Model:
@@ -73,7 +73,7 @@ def parse_model(text: str) -> Model:
 
 
 def probabilities(model: Model, page: b.Page, body: str = "", lead: str = "") -> np.ndarray:
-    """float64 (n_blocks,): how likely each block is main text. `body`, `lead`: see `ccpipe.features`."""
+    """float64 (n_blocks,): how likely each block is main text. `body`, `lead`: see `ccpipe.html.features`."""
     rows = features(page, body, lead)
     first = probability(log_odds(model.first, rows))
     return probability(log_odds(model.second, np.concatenate((rows, smooth(page, first)), axis=1)))

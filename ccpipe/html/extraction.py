@@ -1,4 +1,4 @@
-"""Main text of an HTML page: `extract(html)`, a pure function that needs nothing else of the pipeline.
+"""Main text of an HTML page: `extract(html)`, a pure function that needs nothing else of the project.
 
 In: the bytes of a page as they were served (content encodings undone), with its address and Content-Type where known.
 Out: `Extracted`: main text, title, language as stated by the page, charset. Raises `NotExtracted` with a named reason
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
-from ccpipe import charset, guards
-from ccpipe.blocks import scan
-from ccpipe.maintext import MODES, load_model, main_blocks, probabilities, render
-from ccpipe.stated import Stated, read_stated
+from ccpipe.html import charset, guards
+from ccpipe.html.blocks import scan
+from ccpipe.html.maintext import MODES, load_model, main_blocks, probabilities, render
+from ccpipe.html.stated import Stated, read_stated
 
 MAX_UNDECODABLE = 0.3
 """Share of the non-ASCII characters that may be lost; beyond it the page is binary data or in no known charset."""
@@ -39,7 +39,7 @@ class NotExtracted(Exception):
 class Extracted:
     """text: lines of main text, empty where there is none; title: one line; lang: as in <html lang>, empty if not stated.
 
-    charset, charset_source: see `ccpipe.charset`. All strings are valid UTF-8 without control characters but tab and newline.
+    charset, charset_source: see `ccpipe.html.charset`. All strings are valid UTF-8 without control characters but tab and newline.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""What can be said about each block of a page, as numbers, for the model of `ccpipe.maintext`.
+"""What can be said about each block of a page, as numbers, for the model of `ccpipe.html.maintext`.
 
 In: a `Page`. Out: float32 (n_blocks, n_features). Counts, sums and quotients alone: no logarithm whose last bit differs
 between machines. Names of the columns stand in `FEATURES` (first pass) and `SMOOTH` (second pass, from the first one's answers).
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ccpipe import blocks as b
+from ccpipe.html import blocks as b
 from ccpipe.kernels import kernel
 
 _OWN = """weight links link_share link_rate kind tag digits upper ends commas last_end wide bold lines word_len words images header in_title
