@@ -13,9 +13,11 @@ import pytest
 from selectolax.lexbor import LexborHTMLParser
 
 from ccpipe.html import blocks as b
+from ccpipe.html.cut import cut
 from ccpipe.html.features import FEATURES, SMOOTH
 from ccpipe.html.forest import log_odds, read_forest
 from ccpipe.html.maintext import MODES, load_model, main_blocks, parse_model
+from ccpipe.html.words import Scores, make_words
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
@@ -50,7 +52,7 @@ def test_a_forest_is_the_sum_of_its_trees() -> None:
 
 
 def page_of(body: str) -> b.Page:
-    return b.scan((LexborHTMLParser(body).body.html or "").encode())  # type: ignore[union-attr]
+    return cut((LexborHTMLParser(body).body.html or "").encode())  # type: ignore[union-attr]
 
 
 def texts_of(page: b.Page) -> list[str]:
@@ -75,8 +77,8 @@ def test_blocks_are_cut_where_a_browser_breaks_lines(body: str) -> None:
 
 
 def test_words_are_scored_in_names_and_short_texts() -> None:
-    scores = b.Scores(b.make_words({"post-body": 0.5, "post": 0.25}), b.make_words({"words": -0.5, "洪水": 0.75}))
-    page = b.scan(b'<body><div class="postBody x">some Words</div><p>' + "大洪水".encode() + b"</p></body>", scores)
+    scores = Scores(make_words({"post-body": 0.5, "post": 0.25}), make_words({"words": -0.5, "洪水": 0.75}))
+    page = cut(b'<body><div class="postBody x">some Words</div><p>' + "大洪水".encode() + b"</p></body>", scores)
     assert page.names[1].tolist() == [0.75, 0.0, 0.5]
     assert page.wording[:, :3].tolist() == [[-0.5, -0.5, 0.0], [0.75, 0.0, 0.75]]
 
