@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from ccpipe import guards, http
-from ccpipe.blocklist import Blocklist, check_blocklist, host_of
+from ccpipe.urls import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
 from ccpipe.html import NotExtracted, clean, extract
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
@@ -151,9 +151,9 @@ class Extract(SlicedStage):
         if record.damage:
             raise Dropped(f"record_{record.damage}")
         url = _address(record)
-        category = self._blocklist.match(url) if self._blocklist else None
-        if category:
-            raise Dropped(f"url_blocked_{category}")
+        blocked = self._blocklist.reason(url) if self._blocklist else None
+        if blocked:
+            raise Dropped(blocked)
         response, body = self._body(record)
         limits = guards.Cost(self.config.max_depth, self.config.max_attributes, self.config.max_elements)
         page = extract(body, url, response.content_type, limits)
