@@ -6,7 +6,8 @@ A document is a `response` record: each is kept or dropped for one named reason.
 are counted in `extra` as `records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and
 removes no duplicates.
 
-Reasons: record_cut, record_corrupt, url_blocked_<category>, no_http_header, http_status, too_large, expands_too_far,
+Reasons: record_cut, record_corrupt, url_blocked_<category>, url_banned_word, url_soft_banned_words, url_banned_subword,
+no_http_header, http_status, too_large, expands_too_far,
 bad_content_encoding, not_html, undecodable, too_deep, too_many_attributes, too_many_elements, no_text, too_short.
 """
 
@@ -24,14 +25,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe import guards, http
-from ccpipe.urls import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
-from ccpipe.html import NotExtracted, clean, extract
+from ccpipe.html import NotExtracted, clean, extract, guards
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
-from ccpipe.record import HEADER_BYTES, Place, Record
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
-from ccpipe.warc import read_records
+from ccpipe.urls import Blocklist, check_blocklist, host_of
+from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
 from ccpipe.wet_writer import WetWriter
 
 SLICE_WET = "text.warc.wet.gz"
@@ -59,6 +58,8 @@ class Rows:
 
 class Extract(SlicedStage):
     """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; nothing is remembered between records."""
+
+    version = 2
 
     class Config(StageConfig):
         blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")

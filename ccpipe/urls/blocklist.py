@@ -19,17 +19,16 @@ from ccpipe.urls.build import Source, Summary, compile_lists
 from ccpipe.urls.format import Arrays, is_compiled, read_file, write_file
 from ccpipe.urls.kernels import NEEDS_PYTHON, Table, look_up, match_prepared, match_rows
 from ccpipe.urls.keys import as_array, as_bytes, key_of
-from ccpipe.urls.sources import check_lists
+from ccpipe.urls.sources import DEFAULT_CATEGORY, check_lists, is_archive
 from ccpipe.urls.words import REASONS, WordLists
 
 Sources = Mapping[str, "Iterable[str] | Path"]
-Urls = Sequence[str] | pa.Array | pa.ChunkedArray
 
 
 class Blocklist:
     """`names`: what codes 1, 2, ... stand for: categories, then kinds of words. `slow`: look-ups so far that Python had to do."""
 
-    def __init__(self, header: Mapping[str, Any], arrays: Arrays) -> None:
+    def __init__(self, header: dict[str, Any], arrays: Arrays) -> None:
         self.header = header
         self.categories = list(header["categories"])
         self.names = [*self.categories, *REASONS]
@@ -37,18 +36,25 @@ class Blocklist:
         self.slow = 0
         for array in arrays.values():
             array.setflags(write=False)  # else another type, for which all would be compiled again
-        figures = (header["shift"], header["kind_bytes"], len(arrays["jumps"]) // len(arrays["ends"]), header["soft_limit"])
+        figures = {name: int(header[name]) for name in ("shift", "kind_bytes", "n_classes", "soft_limit")}
         has_words = any(header["words"].values())
-        self.table = Table(*(arrays[name] for name in Table._fields[: len(arrays)]), *figures, len(self.categories), has_words)
+        values: dict[str, Any] = {**arrays, **figures, "n_categories": len(self.categories), "has_words": has_words}
+        self.table = Table(**values)
 
     def __len__(self) -> int:
         return int(self.header["entries"])
 
     @classmethod
     def open(cls, path: Path) -> Blocklist:
-        """A compiled file, memory-mapped; a folder, archive or text list is compiled in memory. Raises `NotABlocklist`."""
+        """A compiled file, memory-mapped; a folder, an archive or a text list (category `blocked`) is compiled in memory.
+
+        Raises `NotABlocklist`.
+        """
         path = Path(path)
-        return cls(*(read_file(path) if is_compiled(path) else compile_lists([Source(path)], WordLists(), ())[:2]))
+        if is_compiled(path):
+            return cls(*read_file(path))
+        is_list = not path.is_dir() and not is_archive(path)
+        return compile_blocklist([Source(path, DEFAULT_CATEGORY if is_list else None)])
 
     def match(self, url: str) -> str | None:
         """Category of the most specific entry that blocks the page: the page itself, pages above it, its host, domains above that;
@@ -62,7 +68,7 @@ class Blocklist:
         code = self._code(as_bytes(url))
         return self.reasons[code - 1] if code else None
 
-    def match_batch(self, urls: Urls) -> np.ndarray:
+    def match_batch(self, urls: Sequence[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Codes, uint16, shape (n,): 0 for what nothing blocks (and for null), else 1 + the index into `names` and `reasons`."""
         if isinstance(urls, pa.ChunkedArray):
             return np.concatenate([np.zeros(0, np.uint16), *map(self.match_batch, urls.chunks)])
@@ -87,7 +93,7 @@ class Blocklist:
 
     def save(self, path: Path) -> None:
         """Write the file that `open` maps. The same lists give the same bytes."""
-        write_file(path, self.header, dict(zip(Table._fields, self.table[:8], strict=False)))
+        write_file(path, self.header, {name: array for name, array in self.table._asdict().items() if isinstance(array, np.ndarray)})
 
     def _code(self, url: bytes) -> int:
         if not url:

@@ -28,7 +28,7 @@ PIECE_BYTES = 4 << 20
 BUCKET_ENTRIES = 4
 """Least mean number of entries between two neighbours of `starts`: with 8 bytes each, half a cache line (docs/urls.md)."""
 MAX_CATEGORIES = (1 << 15) - 1
-MAX_EXAMPLES = 5
+MAX_EXAMPLES = 10
 PUBLIC_SUFFIX = "public_suffix"
 """Why an entry is left out that would block all of com, co.uk or blogspot.com."""
 
@@ -103,6 +103,7 @@ def compile_lists(sources: Iterable[Source], words: WordLists, suffixes: Iterabl
         "soft_limit": words.soft_limit if words.soft else 0,
         "shift": 64 - bits,
         "kind_bytes": 1 if narrow else 2,
+        "n_classes": len(arrays["jumps"]) // len(arrays["ends"]),
     }
     return header, arrays, summary
 

@@ -54,7 +54,7 @@ def write_file(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(bytes(START) + text)
             for array in arrays.values():
-                for data in (array.view(np.uint8), bytes(_padded(array.nbytes) - array.nbytes)):
+                for data in (array.view(np.uint8).data, bytes(_padded(array.nbytes) - array.nbytes)):
                     digest.update(data)
                     file.write(data)
             file.seek(0)
@@ -109,7 +109,9 @@ def _check_digest(path: Path, file: Any) -> None:
     while block := file.read(BLOCK):
         digest.update(block)
     if digest.digest() != expected:
-        raise NotABlocklist(f"{path} has changed since it was built: SHA-256 {digest.hexdigest()[:12]}..., expected {expected.hex()[:12]}...; {_AGAIN}")
+        raise NotABlocklist(
+            f"{path} has changed since it was built: SHA-256 {digest.hexdigest()[:12]}..., expected {expected.hex()[:12]}...; {_AGAIN}"
+        )
 
 
 def _padded(n_bytes: int) -> int:

@@ -9,7 +9,7 @@ continues from the hash of its site, from the first byte to the last.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -106,8 +106,10 @@ def look_up(key: np.uint64, table: Table) -> int:
     bucket = np.int64(key >> np.uint64(table.shift))
     for at in range(np.int64(table.starts[bucket]), np.int64(table.starts[bucket + 1])):
         if table.hashes[at] == key:
-            kind = np.int64(table.kinds[at * table.kind_bytes])
-            return kind if table.kind_bytes == 1 else kind | np.int64(table.kinds[at * 2 + 1]) << 8
+            kind: Any = np.int64(table.kinds[at * table.kind_bytes])
+            if table.kind_bytes == 2:
+                kind |= np.int64(table.kinds[at * 2 + 1]) << 8
+            return kind  # type: ignore[no-any-return]
     return 0
 
 
@@ -310,10 +312,10 @@ def match_host(host: np.ndarray, n: int, one: bool, data: np.ndarray, rest: int,
 
 @kernel
 def is_among(values: np.ndarray, n: int, value: np.uint64) -> bool:
+    found = False
     for at in range(n):
-        if values[at] == value:
-            return True
-    return False
+        found = found or values[at] == value
+    return found
 
 
 @kernel
@@ -323,9 +325,10 @@ def match_words(data: np.ndarray, start: int, end: int, table: Table) -> int:
     Words are runs of ASCII letters and digits, or of other bytes above 127, after percent-decoding, in lower case.
     """
     soft = np.empty(MAX_SOFT, np.uint64)
-    n_soft, part, state, run, at, node = 0, False, STEP, 0, start, 0
+    n_soft, part, state, run, at = 0, False, STEP, 0, start
+    node: Any = 0
     while at <= end:
-        byte = 0 if at == end else np.int64(data[at])
+        byte: Any = 0 if at == end else np.int64(data[at])
         at += 1
         if byte in (_TAB, _LF, _CR):
             return -1
@@ -360,7 +363,8 @@ def word_kind(key: np.uint64, table: Table) -> int:
             low = middle + 1
         else:
             high = middle
-    return np.int64(table.word_kinds[low]) if low < len(table.words) and table.words[low] == key else 0
+    found: Any = np.int64(table.word_kinds[low]) if low < len(table.words) and table.words[low] == key else 0
+    return found  # type: ignore[no-any-return]
 
 
 @kernel
@@ -372,7 +376,9 @@ def hash_word(word: np.ndarray) -> np.uint64:
 
 
 @kernel
-def match_clean(host: np.ndarray, n: int, one: bool, data: np.ndarray, first: int, rest: int, end: int, table: Table, out: np.ndarray) -> int:
+def match_clean(
+    host: np.ndarray, n: int, one: bool, data: np.ndarray, first: int, rest: int, end: int, table: Table, out: np.ndarray
+) -> int:
     """Code of a clean host, its path at `rest`; words are looked for from `first` on. Hosts and pages come before words."""
     code = match_host(host, n, one, data, rest, end, table, out) if n else 0
     if code or not table.has_words:

@@ -17,6 +17,7 @@ import numpy as np
 from ccpipe.urls.address import clean_host
 from ccpipe.urls.keys import key_of
 
+
 class Suffixes:
     """Public suffixes but those `taken`: the names that the user wants to block whole."""
 
@@ -37,7 +38,8 @@ class Suffixes:
     def has(self, keys: np.ndarray, above: np.ndarray) -> np.ndarray:
         """The same for many: bool, shape (n,). `above`: keys of the top-level domain of names with one dot, else 0."""
         names, wild, exceptions = self._keys
-        return _isin(keys, names) | (_isin(above, wild) & ~_isin(keys, exceptions))
+        found: np.ndarray = _isin(keys, names) | (_isin(above, wild) & ~_isin(keys, exceptions))
+        return found
 
 
 @cache
@@ -57,4 +59,5 @@ def _keys(names: Iterable[str]) -> np.ndarray:
 
 def _isin(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     """`numpy.isin` for a few sorted values."""
-    return known[known.searchsorted(keys)] == keys
+    found: np.ndarray = known[known.searchsorted(keys)] == keys
+    return found

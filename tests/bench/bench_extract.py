@@ -21,12 +21,11 @@ from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser
 
-from ccpipe import http
 from ccpipe.counts import Counts
 from ccpipe.extract import Extract
 from ccpipe.html import NotExtracted, extract
 from ccpipe.stage import Unit
-from ccpipe.warc import read_records
+from ccpipe.warc import http, read_records
 from jobs.demo.pages import write_demo
 
 MAX_BLOCK = 10 << 20

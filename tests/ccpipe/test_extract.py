@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from warc_pages import PROSE, bomb, html, member, page, record, response, write_warc
 from warcio.archiveiterator import ArchiveIterator
 
-from ccpipe.blocklist import build_blocklist
 from ccpipe.counts import Counts
 from ccpipe.extract import Extract
 from ccpipe.meta import BASE_SCHEMA
 from ccpipe.stage import Unit
+from ccpipe.urls import build_blocklist
 from ccpipe.wet import read_texts, text_digest
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
@@ -70,7 +70,7 @@ def test_the_meta_is_complete_and_leads_back_to_page_and_text(tmp_path: Path) ->
     path = write_warc(tmp_path / "a.warc.gz", page(1), record(b"", 2, "request"), page(3))
     done = run(tmp_path / "run", [path])
     assert done.rows.schema.equals(BASE_SCHEMA)
-    assert done.texts == [f"Chapter {n}\n{PROSE}\nThis is the page with the number {n}." for n in (1, 3)]
+    assert done.texts == [f"{PROSE}\nThis is the page with the number {n}." for n in (1, 3)]
     row = done.rows.to_pylist()[1]
     with path.open("rb") as file:
         file.seek(row["warc_offset"])

@@ -10,8 +10,8 @@ import pytest
 from warc_pages import html, member, page, record, response, write_warc
 from warcio.archiveiterator import ArchiveIterator
 
-from ccpipe.record import Place, Record
 from ccpipe.warc import read_records
+from ccpipe.warc.record import Place, Record
 
 LIMIT = 1 << 20
 

@@ -19,8 +19,19 @@ from typing import Any
 from fastwarc.warc import ArchiveIterator
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 
-from ccpipe.members import DISCARD_BYTES, GZIP_MAGIC, Member, MemberReader
-from ccpipe.record import HEADER_BYTES, RECORD_END, Parsed, Place, Record, declared_length, fast_headers, fast_kind, parse, warcio_headers
+from ccpipe.warc.members import DISCARD_BYTES, GZIP_MAGIC, Member, MemberReader
+from ccpipe.warc.record import (
+    HEADER_BYTES,
+    RECORD_END,
+    Parsed,
+    Place,
+    Record,
+    declared_length,
+    fast_headers,
+    fast_kind,
+    parse,
+    warcio_headers,
+)
 
 MEMBER_DAMAGE = {"cut": "damage_cut_member", "corrupt": "damage_corrupt_member", "junk": "damage_junk_between_members"}
 
