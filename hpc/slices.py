@@ -78,6 +78,7 @@ class SlicedUnit:
         number, clock = len(records), Clock()
         folder = self.local / f"slice-{number:05d}"
         folder.mkdir()
+        self.work.earlier_slices(self.unit, [self.state.run / record["folder"] for record in records])
         counts, cursor = self.work.slice(self.unit, self.inputs, folder, records[-1]["next"] if records else None)
         check_counts(counts, f"{self.state.stage} {self.unit.id} slice {number}")
         reached("slice.written")

@@ -28,6 +28,7 @@ class Work(Protocol):
 
     def load(self) -> None: ...
     def run(self, unit: PlannedUnit, inputs: Files, out: Mapping[str, Path]) -> Counts: ...
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None: ...
     def slice(self, unit: PlannedUnit, inputs: Files, folder: Path, cursor: Any) -> tuple[Counts, Any]: ...
     def join(self, unit: PlannedUnit, inputs: Files, slices: Sequence[Path], out: Mapping[str, Path]) -> None: ...
 
@@ -47,6 +48,9 @@ class PlainWork:
 
     def run(self, unit: PlannedUnit, inputs: Files, out: Mapping[str, Path]) -> Counts:
         raise NotImplementedError(f"{type(self).__name__} has no run(); write it, or set sliced = True and write slice() and join()")
+
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        """Told before each slice: the folders of the committed ones in front of it, for work that must know what they held."""
 
     def slice(self, unit: PlannedUnit, inputs: Files, folder: Path, cursor: Any) -> tuple[Counts, Any]:
         raise NotImplementedError(f"{type(self).__name__} has no slice(); write it, or set sliced = False and write run()")

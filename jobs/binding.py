@@ -26,6 +26,10 @@ class StageWork:
     def run(self, unit: PlannedUnit, inputs: Files, out: Mapping[str, Path]) -> Counts:
         return self.stage.run(as_unit(unit), inputs, out).to_dict()
 
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        assert isinstance(self.stage, SlicedStage)
+        self.stage.earlier_slices(as_unit(unit), slices)
+
     def slice(self, unit: PlannedUnit, inputs: Files, folder: Path, cursor: Any) -> tuple[Counts, Any]:
         assert isinstance(self.stage, SlicedStage)
         counts, following = self.stage.slice(as_unit(unit), inputs, folder, cursor)

@@ -37,6 +37,9 @@ class Squares:
     def run(self, unit: PlannedUnit, inputs: Any, out: Mapping[str, Path]) -> dict[str, Any]:
         raise AssertionError("sliced")
 
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        pass
+
     def slice(self, unit: PlannedUnit, inputs: Any, folder: Path, cursor: Any) -> tuple[dict[str, Any], Any]:
         first, n = (cursor or {"at": 0})["at"], unit.detail["n"]
         last = min(first + self.size, n)
@@ -63,6 +66,9 @@ class Total:
         numbers = [int(line) for path in inputs["squares"] for line in path.read_text().split()]
         out["total"].write_text(str(sum(numbers)))
         return {"read": len(numbers), "kept": len(numbers), "dropped": {}, "extra": {}}
+
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        pass
 
     def slice(self, unit: PlannedUnit, inputs: Any, folder: Path, cursor: Any) -> tuple[dict[str, Any], Any]:
         raise AssertionError("not sliced")
