@@ -25,10 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe import guards
 from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
-from ccpipe.html import NotExtracted, clean, extract
+from ccpipe.html import NotExtracted, clean, extract, guards
 from ccpipe.line_filter import LineFilter, Scope
 from ccpipe.lines import Key, key_table
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
@@ -62,7 +61,9 @@ class Rows:
 
 
 class Extract(SlicedStage):
-    """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; of other records only their lines are remembered."""
+    """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; all that is remembered between records is lines."""
+
+    version = 2
 
     version = 2
 

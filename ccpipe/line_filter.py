@@ -50,7 +50,7 @@ class LineFilter:
         """Begin a slice that comes behind `n_before` others. Raises `RuntimeError` where `go_on` was not told of them."""
         if self._scope == "shard" and len(self._folders) != n_before:
             raise RuntimeError(
-                f"a slice behind {n_before} others, but {len(self._folders)} are known; expected them all: call earlier_slices() before slice()"
+                f"a slice behind {n_before} others, but {len(self._folders)} are known; expected all: call earlier_slices() before slice()"
             )
         self._fresh: list[np.ndarray] = []
 

@@ -126,7 +126,7 @@ def _text(version: Version, id: int | None, base: dict[str, Any]) -> str | None:
     """The first characters; None where the document has no text or the WET is gone."""
     if id is None or not (wet := _path(version, "wet", id)).exists():
         return None
-    text = read_texts(wet, np.array([base["wet_offset"]]), np.array([base["wet_length"]]))[0].as_py()
+    text = read_texts(wet, np.array([base["wet_offset"]]), np.array([base["wet_length"]]), [base["digest"]])[0].as_py()
     return str(text[:TEXT_CHARS])
 
 
