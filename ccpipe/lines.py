@@ -241,4 +241,6 @@ def _join(text: bytes, ends: list[int], kept: Iterable[int]) -> bytes:
         line = text[ends[n - 1] + 1 if n else 0 : ends[n]]
         if line.strip() or (lines and lines[-1].strip()):
             lines.append(line)
-    return b"\n".join(lines).rstrip(b" \n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return b"\n".join(lines)
