@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ccpipe.stage import SlicedStage
-from hpc.inodes import Budget, budget
-from hpc.measured import Measured
+from hpc.planning.inodes import Budget, budget
+from hpc.planning.measured import Measured
+from hpc.planning.sizing import Packing, makespan, size
 from hpc.site import Resources, Site
-from hpc.sizing import Packing, makespan, size
 from hpc.words import size as bytes_text
 from jobs.config import load_config
 from jobs.errors import UsageError, blame_run_dir

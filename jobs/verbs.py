@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hpc import verbs
 from hpc.entry import read_flow
-from hpc.show_plan import print_plan
 from hpc.verbs import CONSOLE
+from hpc.watch.show_plan import print_plan
 from jobs.config import load_config, load_run_dir
 from jobs.errors import UsageError, blame_run_dir
 from jobs.flow import chosen_names
