@@ -20,7 +20,7 @@ from hpc.fs.files import link_or_copy, move_into_place, publish_once, read_json,
 from hpc.state.state import StageState
 from hpc.workers.worker import EXIT_DONE, EXIT_STOPPED
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BIG = "x" * 400_000
 Mount = Callable[[Path], AbstractContextManager[Path]]
 

@@ -22,7 +22,7 @@ from hpc.state.pending import retire
 from hpc.state.state import StageState
 from hpc.upkeep.gc import find_garbage
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 BEFORE, AFTER = [7, 0, 3, 10], [7, 0, 4, 10]
 
 

@@ -13,8 +13,9 @@ from toy import Squares, in_child, make_squares, outputs
 from hpc.fs import files
 from hpc.fs.files import names_in, publish_once
 from hpc.fs.points import die_at
+from hpc.state import slices
 from hpc.state.slices import discard_slices, remove_uncommitted
-from hpc.state.state import StageState, slices
+from hpc.state.state import StageState
 from hpc.upkeep.gc import find_garbage
 from hpc.workers.worker import Worker
 

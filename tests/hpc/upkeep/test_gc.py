@@ -31,7 +31,7 @@ from hpc.upkeep.gc import Garbage, find_garbage
 from hpc.verbs import do_gc
 from hpc.workers.worker import Worker
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BEFORE, AFTER = [7, 0, 3, 10], [7, 0, 4, 10]
 FAR = Attempt("0000-far-1", "far-away", 1, "77_3", 1)
 

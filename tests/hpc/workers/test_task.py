@@ -25,7 +25,7 @@ from hpc.workers.task import StopFlag, Task, visible_gpus
 from hpc.workers.worker import EXIT_DONE, EXIT_LEFT, EXIT_STOPPED, Worker
 
 SIZES = [7, 0, 3, 10]
-WORKER = Path(__file__).with_name("toy_worker.py")
+WORKER = Path(__file__).parents[1] / "toy_worker.py"
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def task(state: StageState, mode: str, procs: int = 2, gpus: tuple[str, ...] = (), **more: Any) -> Task:
-    environment = {"PYTHONPATH": str(Path(hpc.workers.task.__file__).parents[1])}
+    environment = {"PYTHONPATH": str(Path(hpc.__file__).parents[1])}
     arguments = [sys.executable, str(WORKER), str(state.run), state.fp12]
     return Task(state, lambda w: [*arguments, str(w), str(procs), mode], procs, gpus, environment=environment, **more)
 

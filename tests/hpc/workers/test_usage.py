@@ -295,13 +295,13 @@ print("asked", before, child.returncode, oom_kills(), flush=True)
 
 @pytest.mark.slurm
 def test_a_child_killed_by_the_kernel_for_its_memory_is_counted_in_a_real_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "slurm"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "slurm"))
     cluster = pytest.importorskip("cluster")
     if (reason := cluster.why_not()) is not None or not cluster.has_memory_cgroups():
         pytest.skip(reason or "needs writable memory cgroups (version 1)")
     (tmp_path / "ask.py").write_text(ASK)
     with cluster.SlurmCluster.start(n_nodes=1, gpus_per_node=0, memory_cgroups=True) as slurm:
-        here = Path(__file__).parents[2]
+        here = Path(__file__).parents[3]
         job = slurm.sbatch("--mem=100", f"--output={tmp_path}/out", f"--wrap=cd {here} && {sys.executable} {tmp_path}/ask.py")
         slurm.wait_job(job)
     assert "asked 0 -9 1" in (tmp_path / "out").read_text()
