@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hpc.dispatch.launching import NotRunning, Sent, forgive, scale, scripts, send
+from hpc.dispatch.launching import Sent, forgive, scripts, send
+from hpc.dispatch.scaling import NotRunning, scale
 from hpc.errors import UsageError
 from hpc.fs.files import read_json
 from hpc.planning.planner import Flow, StagePlan

@@ -78,7 +78,8 @@ def do_gc(args: argparse.Namespace) -> int:
 
 
 def do_estimate(args: argparse.Namespace) -> int:
-    from jobs.estimate import parse_nodes, run_estimate
+    from jobs.estimate import parse_nodes
+    from jobs.estimate_show import run_estimate
 
     return run_estimate(CONSOLE, args.config, args.probe, parse_nodes(args.nodes), args.procs, args.json)
 

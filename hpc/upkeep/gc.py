@@ -7,11 +7,8 @@ everything that somebody works on. What is left of a removed version elsewhere (
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpc.fs.files import names_in, read_json, read_link
@@ -21,95 +18,12 @@ from hpc.state.claims import STALE_S, Watch, read_claim
 from hpc.state.plan import Plan
 from hpc.state.slices import slice_folders
 from hpc.state.state import StageState
+from hpc.upkeep.removal import Garbage, Ledger, stamp_of
 
 POLL_S = 1.0
 
 HIDDEN_S = 2.0
 """A file under a private name that does not change for so long is nobody's: gates and planners write such files without a claim."""
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """Something that can go. `bytes`: what its removal frees, when all before it have gone (files with other names left count as
-    none); `inodes` likewise. `stamp`: which file or folder had the name. `after`: what must have gone before."""
-
-    path: Path
-    why: str
-    bytes: int
-    inodes: int
-    stamp: tuple[int, int] = (0, 0)
-    after: tuple[Path, ...] = ()
-
-    def remove(self) -> str | None:
-        """Remove it, unless somebody else has taken the name since: an output committed meanwhile, a claim taken over.
-
-        Returns why it could not be removed, as far as it could not; None where nothing was in the way.
-        """
-        if _stamp(self.path) != self.stamp:
-            return None
-        if left := next((path for path in self.after if os.path.lexists(path)), None):
-            return f"cannot remove {self.path}: {left} is still there; run gc again when that is gone"
-        try:
-            _remove(self.path)
-        except OSError as error:
-            return f"cannot remove {self.path}: {error.strerror} ({error.filename}); mend that and run gc again"
-        return None
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, or as much of a folder as can be; its plan, by which a version is found, last. Raises the first OSError."""
-    if not path.is_dir() or path.is_symlink():
-        path.unlink(missing_ok=True)
-        return
-    errors: list[OSError] = []
-    for inner in sorted(path.iterdir(), key=lambda inner: inner.name == "plan.json"):
-        if inner.name == "plan.json" and errors:
-            break
-        if inner.is_dir() and not inner.is_symlink():
-            shutil.rmtree(inner, onerror=lambda function, name, info: errors.append(info[1]))  # type: ignore[arg-type]
-        else:
-            _unlink(inner, errors)
-    errors = [error for error in errors if not isinstance(error, FileNotFoundError)]
-    if errors:
-        raise errors[0]
-    path.rmdir()
-
-
-def _unlink(path: Path, errors: list[OSError]) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        errors.append(error)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-@dataclass
-class _Ledger:
-    """Counts the names of each file that go, since a file is freed with its last one."""
-
-    gone: Counter[tuple[int, int]] = field(default_factory=Counter)
-
-    def measure(self, path: Path, why: str, after: tuple[Path, ...] = ()) -> Garbage:
-        """Bytes and inodes that are freed; 0 inodes where there is nothing to remove."""
-        total = inodes = 0
-        for inner in [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]:
-            try:
-                found = inner.lstat()
-            except FileNotFoundError:
-                continue
-            is_folder = inner.is_dir() and not inner.is_symlink()
-            self.gone[found.st_dev, found.st_ino] += 1
-            last_name = is_folder or self.gone[found.st_dev, found.st_ino] == found.st_nlink
-            total += found.st_blocks * 512 if last_name and not is_folder else 0
-            inodes += last_name
-        return Garbage(path, why, total, inodes, _stamp(path) or (0, 0), after)
 
 
 def find_garbage(run: Path, say: Callable[[str], None] = lambda line: None, everything: bool = False) -> list[Garbage]:
@@ -120,7 +34,7 @@ def find_garbage(run: Path, say: Callable[[str], None] = lambda line: None, ever
     """
     planned = {(entry["stage"], entry["fp12"]) for entry in read_json(run / "flow.json")["stages"]}
     versions = [StageState(run, folder.parent.relative_to(run / "state").as_posix(), folder.name) for folder in _versions(run / "state")]
-    dead, ledger = _dead_claims(versions, say), _Ledger()
+    dead, ledger = _dead_claims(versions, say), Ledger()
     found: list[Garbage] = []
     for state in versions:
         if (state.stage, state.fp12) in planned:
@@ -191,7 +105,7 @@ def _dead_claims(versions: list[StageState], say: Callable[[str], None]) -> dict
         left = []
         for state, unit in open_claims:
             path = state.claim_path(unit)
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             verdict = "alive" if _is_at_work_here(path, me) else watches[state.folder].judge(path, me)
             if verdict == "dead":
                 dead[state.folder][unit] = stamp
@@ -215,7 +129,7 @@ def _is_at_work_here(path: Path, me: Attempt) -> bool:
 
 def _busy(state: StageState, dead: Dead) -> set[str]:
     """Units that somebody has claimed at this moment."""
-    return {unit for unit in names_in(state.folder / "claims") if unit not in dead or _stamp(state.claim_path(unit)) != dead[unit]}
+    return {unit for unit in names_in(state.folder / "claims") if unit not in dead or stamp_of(state.claim_path(unit)) != dead[unit]}
 
 
 def _is_shown(state: StageState) -> bool:
@@ -250,7 +164,7 @@ Found = Iterator[tuple[Path, str]]
 """What can go, and why."""
 
 
-def _old_version(state: StageState, why: str, ledger: _Ledger) -> list[Garbage]:
+def _old_version(state: StageState, why: str, ledger: Ledger) -> list[Garbage]:
     plan = _plan(state)
     paths = [state.run / folder / state.fp12 for folder in sorted(_output_folders(plan, state.fp12))] if plan else []
     before = (*paths, state.scratch)
