@@ -24,10 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe import guards
 from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
-from ccpipe.html import NotExtracted, clean, extract
+from ccpipe.html import NotExtracted, clean, extract, guards
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
 from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
@@ -58,6 +57,8 @@ class Rows:
 
 class Extract(SlicedStage):
     """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; nothing is remembered between records."""
+
+    version = 2
 
     class Config(StageConfig):
         blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")

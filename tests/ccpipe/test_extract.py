@@ -70,7 +70,7 @@ def test_the_meta_is_complete_and_leads_back_to_page_and_text(tmp_path: Path) ->
     path = write_warc(tmp_path / "a.warc.gz", page(1), record(b"", 2, "request"), page(3))
     done = run(tmp_path / "run", [path])
     assert done.rows.schema.equals(BASE_SCHEMA)
-    assert done.texts == [f"Chapter {n}\n{PROSE}\nThis is the page with the number {n}." for n in (1, 3)]
+    assert done.texts == [f"{PROSE}\nThis is the page with the number {n}." for n in (1, 3)]
     row = done.rows.to_pylist()[1]
     with path.open("rb") as file:
         file.seek(row["warc_offset"])
