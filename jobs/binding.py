@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ccpipe.stage import SlicedStage, Stage, Unit
-from hpc.plan import PlannedUnit
-from hpc.work import Counts, Files
+from hpc.state.plan import PlannedUnit
+from hpc.state.work import Counts, Files
 from jobs.loading import import_stage
 
 
 class StageWork:
-    """A ccpipe stage, built from what a launch says of it (`hpc.work.make_work`)."""
+    """A ccpipe stage, built from what a launch says of it (`hpc.state.work.make_work`)."""
 
     def __init__(self, stage: str, use: str, config: Mapping[str, Any], base_dir: str) -> None:
         stage_class = import_stage(use, Path(base_dir))

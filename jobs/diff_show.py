@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from ccpipe.wet import read_texts
-from hpc.identity import difference_line
+from hpc.state.identity import difference_line
 from jobs.diff import BASE, Diff, Version, make_diff
 from jobs.diff_rows import Example, Group, Verdicts, read_rows
 

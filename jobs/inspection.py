@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from ccpipe.wet import read_texts
-from hpc.files import read_json
-from hpc.state import StageState
+from hpc.fs.files import read_json
+from hpc.state.state import StageState
 
 SHARD_ROW = re.compile(r"(\d+)[-:/](\d+)")
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from hpc.local import LocalRun
-from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
-from hpc.planner import Flow, Pipeline, Source, StageSpec, plan_pipeline
-from hpc.state import StageState
-from hpc.task import StopFlag
+from hpc.dispatch.local import LocalRun
+from hpc.planning.planner import Flow, plan_pipeline
+from hpc.planning.spec import Pipeline, Source, StageSpec
+from hpc.state.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
+from hpc.state.state import StageState
+from hpc.workers.task import StopFlag
 
 SLICE = 3
 
