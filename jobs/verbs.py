@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hpc import verbs
 from hpc.entry import read_flow
-from hpc.show_plan import print_plan
 from hpc.verbs import CONSOLE
+from hpc.watch.show_plan import print_plan
 from jobs.config import load_config, load_run_dir
 from jobs.errors import UsageError, blame_run_dir
 from jobs.flow import chosen_names
@@ -78,7 +78,8 @@ def do_gc(args: argparse.Namespace) -> int:
 
 
 def do_estimate(args: argparse.Namespace) -> int:
-    from jobs.estimate import parse_nodes, run_estimate
+    from jobs.estimate import parse_nodes
+    from jobs.estimate_show import run_estimate
 
     return run_estimate(CONSOLE, args.config, args.probe, parse_nodes(args.nodes), args.procs, args.json)
 
