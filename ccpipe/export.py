@@ -24,7 +24,7 @@ from ccpipe.jsonl import JsonLines, json_values
 from ccpipe.meta import NOT_IN_WHERE, document_ids, read_columns, select_rows, shard_groups
 from ccpipe.stage import Inputs, ModelFile, Outputs, Stage, StageConfig, Unit, tuning
 from ccpipe.tokenizer import Tokenizer, open_tokenizer
-from ccpipe.wet import read_texts
+from ccpipe.wet import PLACE_COLUMNS, read_rows
 
 OWN_KEYS = ("id", "doc", "text")
 """Keys of every line: readable id `<shard>-<row>`, document id as a number, text."""
@@ -138,14 +138,14 @@ class ExportShards(Stage):
     def _batches(self, shard: int, inputs: Inputs, counts: Counts) -> Iterator[list[dict[str, Any]]]:
         """Records of the documents to write, batch by batch."""
         groups = shard_groups(inputs)
-        meta = read_columns(groups, [*self.needs(), "wet_offset", "wet_length"])
+        meta = read_columns(groups, [*self.needs(), *PLACE_COLUMNS])
         rows = self._chosen(groups, meta, counts)
         lengths = meta.column("wet_length").to_numpy()[rows].astype(np.int64)
         batch = (np.cumsum(lengths) - lengths) // self.config.batch_bytes
         ids = document_ids(shard, len(meta))
         for part in np.split(rows, np.flatnonzero(np.diff(batch)) + 1) if len(rows) else ():
             part_meta = meta.take(pa.array(part))
-            texts = read_texts(inputs["wet"][0], part_meta.column("wet_offset").to_numpy(), part_meta.column("wet_length").to_numpy())
+            texts = read_rows(inputs["wet"][0], part_meta)
             yield self._records(texts, part_meta, ids[part].tolist(), counts)
 
     def _chosen(self, groups: Sequence[Path], meta: pa.Table, counts: Counts) -> np.ndarray:

@@ -1,36 +1,35 @@
-"""One WARC record: what the readers of `ccpipe.warc` hand out, and how it is parsed from bytes.
+"""One WARC record: what the readers of `ccpipe.warc` hand out, and how its header is parsed.
 
-In: the first bytes of a record, or a record object of FastWARC or warcio. Out: type, the few headers that are used, the block.
-warcio parses what FastWARC refuses: bare-LF headers, ARC records.
+In: the first bytes of a record, or a record object of warcio. Out: type, the few headers that are used, the block.
+The parser takes what crawlers of twenty years have written: bare-LF lines, folded lines, headers in UTF-8 or Latin-1.
+ARC records are left to warcio.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from fastwarc.warc import WarcRecord
-from warcio.archiveiterator import ArchiveIterator as WarcioIterator
-
 HEADER_BYTES = 1 << 16
-"""Room for the WARC and HTTP headers beside the largest body (FastWARC refuses headers over 32 KiB)."""
+"""Room for the WARC and HTTP headers beside the largest body."""
 
 RECORD_END = 4
 """CRLF CRLF after the block."""
 
-TYPE_NAMES = {
-    2: "warcinfo",
-    4: "response",
-    8: "resource",
-    16: "request",
-    32: "metadata",
-    64: "revisit",
-    128: "conversion",
-    256: "continuation",
-}
+BLANK = b"\r\n \t\0"
+"""Bytes that may stand between two records."""
+
+TYPES = ("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation")
+"""Record types of WARC 1.1 section 5.5; others are `unknown`."""
+
 ARC_HEADERS = ("uri", "-", "archive-date", "content-type", "length")
 HEADERS = ("warc-target-uri", "warc-record-id", "warc-date", "content-type", "content-length")
+
+ARC_START = b"filedesc:"
+RECORD_START = re.compile(rb"(?:WARC|warc)/\d")
+_HEADER_END = re.compile(rb"\n\r*\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,44 +60,66 @@ class Record:
 
 @dataclass(slots=True)
 class Parsed:
+    """A record's header. `start`, `header_bytes`: where in the parsed bytes it begins, and where its block does."""
+
     kind: str
     headers: dict[str, str]
-    block: bytes
+    start: int
     header_bytes: int
     declared: int
     """Content-Length; -1 when there is none that can be read."""
 
 
-def parse(data: bytes) -> Parsed | None:
-    """The record at the start of `data`, by FastWARC or, failing that, by warcio."""
-    try:
-        record = WarcRecord.from_bytes(data)
-    except OSError:
-        return _parse_warcio(data)
-    kind = TYPE_NAMES.get(int(record.record_type))
-    if not kind:
-        return _parse_warcio(data)
-    headers = fast_headers(record)
-    start = data.find(b"\r\n\r\n", len(data) - len(data.lstrip()))
-    if start < 0:
-        return _parse_warcio(data)
-    header_bytes = start + 4
-    declared = declared_length(headers)
-    block = data[header_bytes : header_bytes + declared] if declared >= 0 else data[header_bytes:]
-    return Parsed(kind, headers, block, header_bytes, declared)
+def parse_header(data: bytes) -> Parsed | None:
+    """The WARC header at the start of `data`, blanks before it aside. None where there is none, or none that ends in time.
+
+    >>> parse_header(b"WARC/1.0\\nWARC-Type: response\\nContent-Length: 5\\n\\nHello").declared
+    5
+    """
+    start = 0 if data[:1] == b"W" else len(data) - len(data.lstrip(BLANK))
+    end = _HEADER_END.search(data, start, start + HEADER_BYTES)
+    if not end or not RECORD_START.match(data, start):
+        return None
+    found = _fields(data[start : end.start()])
+    headers = {name: _decode(found.get(name.encode(), b"")) for name in HEADERS}
+    kind = found.get(b"warc-type", b"").lower().decode("latin-1")
+    return Parsed(kind if kind in TYPES else "unknown", headers, start, end.end(), declared_length(headers))
 
 
-def _parse_warcio(data: bytes) -> Parsed | None:
+def _fields(header: bytes) -> dict[bytes, bytes]:
+    """Lower-case name -> value; the last of equal names counts."""
+    fields: dict[bytes, bytes] = {}
+    name = b""
+    for line in header.split(b"\n")[1:]:
+        if line[:1] in (b" ", b"\t") and name:  # folded: the value goes on
+            fields[name] += b" " + line.strip()
+            continue
+        label, _, value = line.partition(b":")
+        name = label.strip().lower()
+        fields[name] = value.strip()
+    return fields
+
+
+def _decode(value: bytes) -> str:
     try:
-        record = next(iter(WarcioIterator(io.BytesIO(data), no_record_parse=True)))
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def parse_arc(data: bytes) -> tuple[Parsed, bytes] | None:
+    """Header and block of the ARC record that `data` holds, by warcio; None where it holds none."""
+    from warcio.archiveiterator import ArchiveIterator
+
+    try:
+        record = next(iter(ArchiveIterator(io.BytesIO(data), no_record_parse=True)))
         block = record.raw_stream.read()
     except Exception:  # the last resort read nothing: the caller counts it
         return None
     if not record.rec_type:
         return None
     headers = warcio_headers(record)
-    declared = declared_length(headers)
-    return Parsed(record.rec_type, headers, block, max(0, len(data) - len(block) - RECORD_END), declared)
+    return Parsed(record.rec_type, headers, 0, max(0, len(data) - len(block) - RECORD_END), declared_length(headers)), block
 
 
 def warcio_headers(record: Any) -> dict[str, str]:
@@ -118,14 +139,10 @@ def _arc_date(digits: str) -> str:
 
 
 def declared_length(headers: dict[str, str]) -> int:
+    """Content-Length, bytes; -1 when there is none that can be read.
+
+    >>> declared_length({"content-length": " 12 "}), declared_length({"content-length": "1e3"})
+    (12, -1)
+    """
     text = headers["content-length"].strip()
-    return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def fast_headers(record: Any) -> dict[str, str]:
-    """The headers wanted, of a FastWARC record."""
-    return {name: record.headers.get(name) or "" for name in HEADERS}
-
-
-def fast_kind(record: Any) -> str:
-    return TYPE_NAMES.get(int(record.record_type), "unknown")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1

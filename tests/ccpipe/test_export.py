@@ -23,6 +23,7 @@ from ccpipe.export import ExportManifest, ExportShards, drop_lines
 from ccpipe.indexed_dataset import IndexedWriter
 from ccpipe.stage import Unit
 from ccpipe.tokenizer import open_tokenizer
+from ccpipe.wet import text_digest
 
 TEXTS = [
     "The river rose slowly during the night.\nHome\nBoats were brought out of the barns.",
@@ -64,6 +65,7 @@ def make_shard(folder: Path, number: int = 3, texts: list[str] = TEXTS, meta: di
         "title": pa.array([None] * len(texts), pa.string()),
         "wet_offset": pa.array(offsets, pa.uint64()),
         "wet_length": pa.array(lengths, pa.uint32()),
+        "digest": [text_digest(text.encode()) for text in texts],
     }
     pq.write_table(pa.table(base_columns), base)
     kinds = {"quality_drop_lines": pa.list_(pa.uint32()), "lid_score": pa.float32()}

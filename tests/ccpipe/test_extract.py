@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
-from warc_pages import PROSE, bomb, html, member, page, record, response, write_warc
+from warc_pages import PROSE, bomb, frame, html, member, page, record, response, write_warc, zstd_archive
 from warcio.archiveiterator import ArchiveIterator
 
-from ccpipe.blocklist import build_blocklist
 from ccpipe.counts import Counts
 from ccpipe.extract import Extract
 from ccpipe.meta import BASE_SCHEMA
 from ccpipe.stage import Unit
+from ccpipe.urls import build_blocklist
 from ccpipe.wet import read_texts, text_digest
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
@@ -47,6 +47,7 @@ def run(folder: Path, warcs: Sequence[Path], **config: object) -> Done:
     unit = Unit("00007", 7, (7,), {"warcs": [{"path": str(path), "bytes": path.stat().st_size} for path in warcs]})
     slices, parts, cursor = [], [], None
     while not slices or cursor is not None:
+        stage.earlier_slices(unit, slices)
         slices.append(folder / f"slice{len(slices)}")
         slices[-1].mkdir()
         counts, cursor = stage.slice(unit, {}, slices[-1], cursor)
@@ -56,7 +57,8 @@ def run(folder: Path, warcs: Sequence[Path], **config: object) -> Done:
     counts = Counts.total(parts)
     rows = pq.read_table(out["base"])
     texts = read_texts(out["wet"], rows["wet_offset"].to_numpy(), rows["wet_length"].to_numpy().astype(np.int64)).to_pylist()
-    assert counts.read == counts.kept + sum(counts.dropped.values()) == counts.extra["records_response"]
+    assert counts.read == counts.kept + sum(counts.dropped.values())
+    assert counts.read >= counts.extra["records_response"] + counts.extra["records_conversion"]
     assert counts.kept == rows.num_rows
     assert Counter(pq.read_table(out["dropped"])["reason"].to_pylist()) == counts.dropped
     return Done(counts, rows, texts, out["wet"].read_bytes(), out["base"].read_bytes(), len(slices))
@@ -92,7 +94,7 @@ def test_the_meta_is_complete_and_leads_back_to_page_and_text(tmp_path: Path) ->
     assert done.counts.extra["records_request"] == 1
 
 
-@pytest.mark.parametrize("packing", ["gzip_per_record", "whole_file_gzip", "uncompressed", "damaged"])
+@pytest.mark.parametrize("packing", ["gzip_per_record", "whole_file_gzip", "uncompressed", "damaged", "zstd", "whole_file_zstd"])
 def test_bytes_do_not_depend_on_where_slices_are_cut(tmp_path: Path, packing: str) -> None:
     """Slices of 1 KiB, 64 KiB and without end give the same files and the same counts."""
     padding = "".join(f"<!-- {i * 7919 % 99991} -->" for i in range(1000))
@@ -102,6 +104,8 @@ def test_bytes_do_not_depend_on_where_slices_are_cut(tmp_path: Path, packing: st
         "gzip_per_record": b"".join(map(member, pages)),
         "whole_file_gzip": gzip.compress(b"".join(pages), mtime=0),
         "uncompressed": b"".join(pages),
+        "zstd": zstd_archive(pages, packed=True),
+        "whole_file_zstd": frame(b"".join(pages)),
         "damaged": b"".join(member(one)[:-30] if n % 5 == 3 else member(one) for n, one in enumerate(pages)),
     }
     path.write_bytes(packed[packing])
@@ -112,6 +116,47 @@ def test_bytes_do_not_depend_on_where_slices_are_cut(tmp_path: Path, packing: st
         cut = run(tmp_path / str(slice_bytes), warcs, slice_bytes=slice_bytes)
         assert cut.n_slices > (40 if slice_bytes == 1 << 10 else 3)
         assert (cut.wet, cut.base, cut.counts) == (whole.wet, whole.base, whole.counts)
+
+
+@pytest.mark.parametrize("line_key", ["exact", "ccnet_paper"])
+def test_lines_seen_in_the_shard_are_dropped_wherever_slices_are_cut(tmp_path: Path, line_key: str) -> None:
+    """Every page says the same of the river and something of its own; the last one says nothing new."""
+    names = ["north", "south", "east", "west", "upper", "lower", "outer", "inner", "first", "second", "third", "fourth"]
+    bodies = [f"<p>{PROSE}</p><p>In the {name} of the valley nobody had seen it, and the bells of {name} rang.</p>" for name in names]
+    bodies += [f"<p>{PROSE}</p>"]
+    pages = [page(n, html(body)) for n, body in enumerate(bodies)]
+    warcs = [write_warc(tmp_path / "a.warc.gz", *pages[:7]), write_warc(tmp_path / "b.warc.gz", *pages[7:])]
+    whole = run(tmp_path / "whole", warcs, dedup_lines="shard", line_key=line_key)
+    for slice_bytes in (1 << 10, 1500):
+        cut = run(tmp_path / str(slice_bytes), warcs, dedup_lines="shard", line_key=line_key, slice_bytes=slice_bytes)
+        assert cut.n_slices > 2
+        assert (cut.wet, cut.base, cut.counts) == (whole.wet, whole.base, whole.counts)
+    assert [PROSE in text for text in whole.texts] == [True] + [False] * 11
+    assert [name in text for name, text in zip(names, whole.texts, strict=True)] == [True] * 12
+    assert whole.rows["lines_dropped"].to_pylist() == [0] + [1] * 11
+    assert dict(whole.counts.dropped) == {"repeated_lines": 1}
+    extra = whole.counts.extra
+    assert (extra["lines_read"], extra["lines_kept"], extra["lines_dropped_shard"]) == (25, 13, 12)
+    assert extra["chars_dropped_with_lines"] == 12 * len(PROSE) + 11
+    for row, text in zip(whole.rows.to_pylist(), whole.texts, strict=True):
+        assert (row["text_bytes"], row["digest"]) == (len(text.encode()), text_digest(text.encode()))
+
+
+def test_lines_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
+    path = write_warc(tmp_path / "in.warc.gz", page(1, html(f"<p>{PROSE}</p>")), page(2, html(f"<p>{PROSE}</p>")))
+    texts = [run(tmp_path / scope, [path], dedup_lines=scope).texts for scope in ("off", "document", "shard")]
+    assert texts == [[PROSE, PROSE], [PROSE, PROSE], [PROSE]]
+
+
+def test_rights_are_columns(tmp_path: Path) -> None:
+    by = "https://creativecommons.org/licenses/by/4.0/"
+    head = f'<title>t</title><meta name="robots" content="noai"><link rel="license" href="{by}"><meta name="tdm-reservation" content="0">'
+    block = response(html(head=head), extra="X-Robots-Tag: gptbot: noindex\r\nX-Robots-Tag: noarchive\r\ntdm-reservation: 1\r\n")
+    first, second = one(tmp_path, record(block), page(2)).rows.to_pylist()
+    names = ("robots", "tdm_reservation", "tdm_policy", "licence", "licence_url", "licence_source")
+    assert tuple(first[name] for name in names) == (["gptbot:noindex", "noai", "noarchive"], False, "", "cc-by-4.0", by, "link")
+    assert tuple(second[name] for name in names) == ([], None, "", "", "", "")
+    assert first["page_digest"] == text_digest(block)
 
 
 def test_a_shard_without_warcs_gives_valid_empty_files(tmp_path: Path) -> None:
@@ -130,6 +175,62 @@ def test_a_warc_that_is_not_as_frozen_is_an_error_and_no_bad_input(tmp_path: Pat
     unit = Unit("0", 0, (0,), {"warcs": [{"path": str(path), "bytes": 1000}]})
     with pytest.raises(OSError, match=r"expected 1000 bytes as when the manifest was frozen"):
         stage.slice(unit, {}, tmp_path, None)
+
+
+def wet_record(text: str, number: int, content_type: str = "text/plain") -> bytes:
+    """A record as WET files of Common Crawl have them."""
+    return record(text.encode(), number, "conversion").replace(b"application/http; msgtype=conversion", content_type.encode())
+
+
+def test_a_wet_file_is_taken_as_it_is_without_extraction(tmp_path: Path) -> None:
+    """CCNet and others begin with Common Crawl's WET files: one document for each record, its text unchanged, and the row says so."""
+    texts = [f"Title {n}\n{PROSE}\n<b>not markup</b>\n{CHINESE}" for n in range(3)]
+    records = [wet_record(text, n) for n, text in enumerate(texts)]
+    image = wet_record("GIF89a of some bytes", 8, "image/gif")
+    done = one(tmp_path, record(b"a: b", 7, "warcinfo"), *records, image, wet_record("Hi.", 9), page(5))
+    assert done.texts[:3] == texts
+    assert dict(done.counts.dropped) == {"not_plain_text": 1, "too_short": 1}
+    rows = done.rows.to_pylist()
+    assert [(row["content_type"], row["charset_source"], row["http_status"], row["html_bytes"]) for row in rows[:3]] == [
+        ("text/plain", "conversion", None, 0)
+    ] * 3
+    assert (rows[3]["content_type"], rows[3]["http_status"]) == ("text/html", 200)
+    assert rows[1]["url"] == "https://example.org/page/1"
+
+
+def test_our_own_wet_can_be_read_again(tmp_path: Path) -> None:
+    first = one(tmp_path, page(1), page(2))
+    (tmp_path / "again.warc.wet.gz").write_bytes(first.wet)
+    again = run(tmp_path / "again", [tmp_path / "again.warc.wet.gz"])
+    assert (again.texts, again.rows["digest"]) == (first.texts, first.rows["digest"])
+
+
+def test_a_wat_file_has_no_text_and_says_so(tmp_path: Path) -> None:
+    """Somebody who gave the WAT list for the WET list sees every record dropped for one reason, not an empty corpus without one."""
+    wat = [
+        record(b'{"Container":{"Compressed":true},"Envelope":{}}', n, "metadata").replace(
+            b"application/http; msgtype=metadata", b"application/json"
+        )
+        for n in range(4)
+    ]
+    fetched = record(b"fetchTimeMs: 12\r\n", 9, "metadata")
+    done = one(tmp_path, *wat, fetched)
+    assert dict(done.counts.dropped) == {"wat_has_no_text": 4}
+    assert done.counts.extra["records_metadata"] == 5
+
+
+@pytest.mark.shared
+def test_wet_and_wat_of_common_crawl(tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "warc-odd" / "commoncrawl+whirlwind-python"
+    wet = run(tmp_path / "wet", [folder / "whirlwind.warc.wet.gz"])
+    (expected,) = [block for kind, block in _by_warcio(folder / "whirlwind.warc.wet") if kind == "conversion"]
+    assert wet.texts == [expected.decode().strip()]
+    assert dict(run(tmp_path / "wat", [folder / "whirlwind.warc.wat.gz"]).counts.dropped) == {"wat_has_no_text": 1}
+
+
+def _by_warcio(path: Path) -> list[tuple[str, bytes]]:
+    with path.open("rb") as file:
+        return [(one.rec_type, one.raw_stream.read()) for one in ArchiveIterator(file, no_record_parse=True)]
 
 
 DROPS = {
