@@ -13,6 +13,7 @@ from ccpipe.html.words import Scores, make_set, make_words, measure
 NO_SCORES = Scores(make_words({}), make_words({}))
 MAX_TITLE_WORDS = 100
 
+_NO_HTML = np.frombuffer(b" ", dtype=np.uint8)
 _NOTHING = np.zeros(16, dtype=np.uint64)
 _NO_BOXES, _NO_SPANS = np.zeros((0, b.N_BOX), dtype=np.int32), np.zeros((0, 4), dtype=np.int32)
 
@@ -35,10 +36,12 @@ def cut(html: bytes, scores: Scores = NO_SCORES, title: str = "", keep: int = 0)
 
 def _title_words(title: str) -> np.ndarray:
     """The keys of its words as a set."""
-    text = np.frombuffer(title.encode("utf-8", "replace"), dtype=np.uint8)
+    text = np.frombuffer(
+        title.encode("utf-8", "replace"), dtype=np.uint8
+    ).copy()  # writable, as a page's text: one compiled kernel for both
     if not len(text):
         return _NOTHING
     block = np.zeros((1, b.N_BLOCK), dtype=np.int32)
     block[0, b.END] = len(text)
-    seen = measure(text, block, text, _NO_BOXES, _NO_SPANS, NO_SCORES, _NOTHING, MAX_TITLE_WORDS)[3]
+    seen = measure(text, block, _NO_HTML, _NO_BOXES, _NO_SPANS, NO_SCORES, _NOTHING, MAX_TITLE_WORDS)[3]
     return make_set(seen[:, 2])

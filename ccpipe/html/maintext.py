@@ -2,8 +2,8 @@
 
 In: a page cut into blocks, and what it states of itself. Out: the blocks kept. Two forests of decision trees give each block the
 probability to be main text: the first sees the block, its neighbours and the boxes around it, the second also the first one's
-answers around it; the mean of their log odds counts. Then the blocks are kept from the most probable one down, as long as the expected F score of the page
-rises; so an unclear page still gives its best blocks and none comes out empty that has text.
+answers around it; the mean of their log odds counts. Then the blocks are kept from the most probable one down, as long as the
+expected F score of the page rises; so an unclear page still gives its best blocks and none comes out empty that has text.
 
 The model is `maintext.json` beside this file, fitted by `tests/bench/train_maintext.py`; how well it does on sites that it has
 not seen stands in `docs/extraction.md`. Words of class names and of short texts act by scores in the same file.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from ccpipe.html.forest import Forest, log_odds, probability, read_forest
 from ccpipe.html.words import Scores, make_words
 from ccpipe.kernels import kernel
 
-MODES = {"precision": 0.25, "balanced": 1.0, "recall": 4.0}
+Mode = Literal["precision", "balanced", "recall"]
+MODES: dict[str, float] = {"precision": 0.25, "balanced": 1.0, "recall": 4.0}
 """Weight of recall against precision, the beta^2 of F-beta."""
 
 PROSE_PAGE, OF_PROSE, OF_ITEMS = 0.5, 0.7, 1.2

@@ -20,6 +20,7 @@ _WINDOW = 16
 _FACTOR = np.uint64(0xD1342543DE82EF95)
 _LAST_FACTOR = np.uint64(pow(0xD1342543DE82EF95, _WINDOW, 1 << 64))
 _EIGHTH = np.uint64(7 << 40)
+_ZERO = np.uint64(0)
 
 
 def overlap(page: b.Page, body: str, lead: str) -> np.ndarray:
@@ -107,15 +108,6 @@ def _holds(keys: Any, key: Any) -> Any:
 
 
 @kernel
-def _lookup(keys: Any, key: Any) -> Any:
-    mask = len(keys) - 1
-    slot = np.int64(key >> np.uint64(32)) & mask
-    while keys[slot] != np.uint64(0) and keys[slot] != key:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@kernel
 def _overlap(text: Any, blocks: Any, body: Any, lead: Any) -> Any:
     """For each block: share of its letters in `body` and in `lead`, length of `body`, share of `body` on the page; how often the
     same block stands on the page, and how often before; share of its letters that stand in a block before and in one after."""
@@ -135,8 +127,10 @@ def _overlap(text: Any, blocks: Any, body: Any, lead: Any) -> Any:
         longer += blocks[i, END] - blocks[i, START]
     first = np.zeros(_table_size(longer // 6 + 64), dtype=np.uint64)
     last_block = np.zeros(len(first), dtype=np.int32)
-    used = 0
+    samples = np.empty(len(first) // 2, dtype=np.int64)  # where in `first` each block's sampled runs are
+    ends = np.zeros(n + 1, dtype=np.int64)
     for i in range(n):
+        ends[i + 1] = ends[i]
         start, stop = blocks[i, START], blocks[i, END]
         if stop - start < _WINDOW:
             continue
@@ -147,17 +141,15 @@ def _overlap(text: Any, blocks: Any, body: Any, lead: Any) -> Any:
         out[i, 5] = counts[slots[i]]
         counts[slots[i]] += 1
         m = _windows(text, start, stop, found)
-        before = sampled = 0
+        before = 0
         for k in range(m):
-            if found[k] & _EIGHTH:
-                continue
-            sampled += 1
-            if 4 * used < 3 * len(first):
+            if found[k] & _EIGHTH == _ZERO and ends[i + 1] < len(samples):
                 place = _table_slot(first, found[k])
                 before += 0 < last_block[place] <= i
-                used += last_block[place] == 0
                 last_block[place] = i + 1
-        out[i, 6] = before / max(1, sampled)
+                samples[ends[i + 1]] = place
+                ends[i + 1] += 1
+        out[i, 6] = before / max(1, ends[i + 1] - ends[i])
         if len(body) >= _WINDOW or len(lead) >= _WINDOW:
             hits = others = 0
             for k in range(m):
@@ -166,14 +158,10 @@ def _overlap(text: Any, blocks: Any, body: Any, lead: Any) -> Any:
             out[i, 0], out[i, 1] = hits / max(1, m), others / max(1, m)
             covered += hits
     for i in range(n):
-        start, stop = blocks[i, START], blocks[i, END]
-        m = _windows(text, start, stop, found) if stop - start >= _WINDOW else 0
-        after = sampled = 0
-        for k in range(m):
-            if not found[k] & _EIGHTH:
-                sampled += 1
-                after += last_block[_lookup(first, found[k])] > i + 1
-        out[i, 7] = after / max(1, sampled)
+        after = 0
+        for k in range(ends[i], ends[i + 1]):
+            after += last_block[samples[k]] > i + 1
+        out[i, 7] = after / max(1, ends[i + 1] - ends[i])
         out[i, 2], out[i, 3] = len(body), covered / max(1, len(body))
         out[i, 4] = counts[slots[i]] if slots[i] >= 0 else 1
     return out

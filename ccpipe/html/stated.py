@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,7 @@ _META_DATES = """article:published_time og:article:published_time datepublished 
 
 _LANG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*")
 _TAG = re.compile(r"<[^<>]{1,200}>")
-_LINKED_DATA = re.compile(rb"<script\b[^>]{0,300}ld\+json[^>]{0,300}>(.*?)</script", re.IGNORECASE | re.DOTALL)
+_END_SCRIPT = re.compile(rb"</script", re.IGNORECASE)
 _SEPARATOR = re.compile(r"\s+(?:[-–—|·•«»:/~>]|::|\|\|)\s+|\s*[|｜_]\s*|\s*[-–—]\s*(?=[\u3040-\u9fff])")
 """What stands between a page's title and its site's name."""
 
@@ -71,7 +72,7 @@ def read_stated(tree: LexborHTMLParser, utf8: bytes) -> Stated:
     metas = _metas(tree)
     found.leads += [metas[name] for name in ("description", "og:description") if metas.get(name)]
     if b"ld+json" in utf8:
-        for block in _LINKED_DATA.findall(utf8):
+        for block in _linked_data(utf8):
             _collect(_parse(block), found, 0)
     title, first = _one_line(tree, "head > title"), _one_line(tree, "h1")
     names = [metas.get("og:title", ""), metas.get("twitter:title", ""), *found.headlines, first]
@@ -149,6 +150,18 @@ def _date(tree: LexborHTMLParser, utf8: bytes, metas: dict[str, str], dates: lis
         if node is not None:
             return iso_date(node.attributes.get("datetime") or "")
     return ""
+
+
+def _linked_data(utf8: bytes) -> Iterator[bytes]:
+    """What stands in scripts of the type `application/ld+json`."""
+    at = utf8.find(b"ld+json")
+    while at >= 0:
+        tag = utf8.rfind(b"<", max(0, at - 300), at)
+        start = utf8.find(b">", at, at + 300) + 1
+        end = _END_SCRIPT.search(utf8, start) if start and utf8[tag : tag + 7].lower() == b"<script" else None
+        if end:
+            yield utf8[start : end.start()]
+        at = utf8.find(b"ld+json", end.end() if end else at + 7)
 
 
 def _parse(block: bytes) -> Any:

@@ -139,7 +139,7 @@ def test_title_and_language_are_as_stated() -> None:
 
 def test_no_control_characters_come_out() -> None:
     code = "<pre>a\tb\x00\n\x0cc and more code of the page</pre>"
-    page = extract(f"<title>a\0\x01b</title><p>{PROSE}\0\x07\x1b\x85\u200b\ufeff</p>{code}".encode())
+    page = extract(f"<title>a\0\x01b</title><p>{PROSE}\0\x07\x1b\x85\u200b\ufeff</p>{code}<p>{PARTS[1]}</p><p>{PARTS[2]}</p>".encode())
     assert page.title == "ab"
     assert PROSE in page.text
     assert "a\tb\n" in page.text
