@@ -58,6 +58,19 @@ PARTS = {
 }
 """Part -> functions whose calls its clock covers. Reading is clocked apart; the rest is Python for each record."""
 
+STEPS = {
+    "charset": ("ccpipe.html.charset:decode",),
+    "guards": ("ccpipe.html.guards:broken_rule",),
+    "parse": ("ccpipe.html.extraction:LexborHTMLParser",),
+    "what the page states": ("ccpipe.html.extraction:read_stated",),
+    "cut into blocks": ("ccpipe.html.extraction:scan",),
+    "features": ("ccpipe.html.maintext:features", "ccpipe.html.maintext:smooth"),
+    "forests": ("ccpipe.html.maintext:log_odds", "ccpipe.html.maintext:probability"),
+    "choice of blocks": ("ccpipe.html.extraction:main_blocks",),
+    "render": ("ccpipe.html.extraction:render", "ccpipe.html.extraction:clean"),
+}
+"""The same for steps of one page; the rest is the tree written out and let go."""
+
 
 def read_pages(warcs: list[Path]) -> Iterator[tuple[bytes, str]]:
     """Body and Content-Type of each response, read as the stage does."""
@@ -164,14 +177,15 @@ def measure(warcs: list[Path], blocklist: str | None, repeats: int) -> dict[str,
         "rows": rows,
         "ratio": rows["extract and sig"] / rows["read and parse (the floor)"],
         "ratio_fastwarc": rows["extract and sig"] / rows["read and parse, FastWARC alone"],
-        "parts": clock_parts(warcs, blocklist),
+        "parts": clock_parts(PARTS, "Python for each record, files", lambda: run_all(warcs, blocklist)),
+        "steps": clock_parts(STEPS, "tree written out and let go", lambda: extract_pages(pages)),
         "counts": {"read": counts.read, "kept": counts.kept, "dropped": dict(sorted(counts.dropped.items()))},
         "peak_mib": peak,
     }
 
 
-def clock_parts(warcs: list[Path], blocklist: str | None) -> dict[str, float]:
-    """CPU seconds of each part of one run of the stage with `sig`, and of the rest."""
+def clock_parts(parts: dict[str, tuple[str, ...]], rest: str, work: Callable[[], object]) -> dict[str, float]:
+    """CPU seconds of each part of `work`, of the rest, and of the whole."""
     spent: dict[str, float] = defaultdict(float)
     running: list[str] = []
 
@@ -196,13 +210,13 @@ def clock_parts(warcs: list[Path], blocklist: str | None) -> dict[str, float]:
 
     with ExitStack() as patches:
         patches.enter_context(mock.patch("ccpipe.extract.read_records", reading))
-        for part, names in PARTS.items():
+        for part, names in parts.items():
             for name in names:
                 _patch(patches, name, lambda function, part=part: clocked(part, function))
         start = time.process_time()
-        run_all(warcs, blocklist)
+        work()
         whole = time.process_time() - start
-    return {**spent, "Python for each record, files": whole - sum(spent.values()), "whole": whole}
+    return {**spent, rest: whole - sum(spent.values()), "whole": whole}
 
 
 def _patch(patches: ExitStack, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -232,15 +246,18 @@ def table(found: dict[str, Any]) -> str:
         f"Whole stage with signatures: {found['ratio']:.2f} x reading and parsing (bar: {MAX_RATIO:g}; "
         f"{found['ratio_fastwarc']:.2f} x with FastWARC's reading, which sees no damage). Peak memory {found['peak_mib']:.0f} MiB.",
         "",
-        "| part of the stage | CPU ms/page | share |",
-        "| --- | ---: | ---: |",
     ]
-    whole = found["parts"]["whole"]
-    by_time = sorted(found["parts"].items(), key=lambda part: -part[1] if part[0] != "whole" else 0)
-    lines += [f"| {name} | {took / pages * 1e3:.3f} | {took / whole:.0%} |" for name, took in by_time]
+    lines += [*_shares("part of the stage", found["parts"], pages), "", *_shares("step of `extract`", found["steps"], pages)]
     counts = found["counts"]
     lines += ["", f"Read {counts['read']}, kept {counts['kept']}, dropped {counts['dropped']}."]
     return "\n".join(lines)
+
+
+def _shares(head: str, parts: dict[str, float], pages: int) -> list[str]:
+    """Lines of a table, the dearest first."""
+    by_time = sorted(parts.items(), key=lambda part: -part[1] if part[0] != "whole" else 0)
+    shown = [f"| {name} | {took / pages * 1e3:.3f} | {took / parts['whole']:.0%} |" for name, took in by_time]
+    return [f"| {head} | CPU ms/page | share |", "| --- | ---: | ---: |", *shown]
 
 
 def profile(warcs: list[Path], blocklist: str | None, top: int) -> None:
