@@ -70,8 +70,6 @@ class Extract(SlicedStage):
 
     version = 2
 
-    version = 2
-
     class Config(StageConfig):
         blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")
         max_html_bytes: int = Field(10 << 20, description="largest page, bytes after content decoding", ge=1 << 10, le=1 << 30)
