@@ -11,11 +11,15 @@ import numpy as np
 from ccpipe.bands import Banding
 from ccpipe.kernels import BASE, STEP, kernel, mix
 
+NO_SALTS = np.empty(0, dtype=np.uint64)
+"""One scope: keys as they are."""
+
 
 @kernel
 def _band_keys(
     sigs: np.ndarray,
     ids: np.ndarray,
+    salts: np.ndarray,
     bands: int,
     rows: int,
     first: np.uint64,
@@ -25,11 +29,12 @@ def _band_keys(
 ) -> int:
     n = 0
     for i in range(len(sigs)):
+        salt = salts[i] if len(salts) else np.uint64(0)
         for band in range(bands):
             key = mix(np.uint64(band + 1) * STEP)
             for row in range(band * rows, band * rows + rows):
                 key = key * BASE + sigs[i, row]
-            key = mix(key)
+            key = mix(key ^ salt)
             if first <= key <= last:
                 keys[n] = key
                 docs[n] = ids[i]
@@ -38,15 +43,15 @@ def _band_keys(
 
 
 def band_keys(
-    sigs: np.ndarray, ids: np.ndarray, banding: Banding, first: int = 0, last: int = (1 << 64) - 1
+    sigs: np.ndarray, ids: np.ndarray, banding: Banding, first: int = 0, last: int = (1 << 64) - 1, salts: np.ndarray = NO_SALTS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keys and documents, uint64, shape (n,), for the keys first..last; in the order of documents, then bands.
 
-    sigs: uint64, shape (n_docs, n_hashes); ids: uint64, shape (n_docs,).
+    sigs: uint64, shape (n_docs, n_hashes); ids: uint64, shape (n_docs,); salts: of the same shape, what keeps scopes apart.
     """
     keys = np.empty(len(sigs) * banding.bands, dtype=np.uint64)
     docs = np.empty_like(keys)
-    n = _band_keys(sigs, ids, banding.bands, banding.rows, np.uint64(first), np.uint64(last), keys, docs)
+    n = _band_keys(sigs, ids, salts, banding.bands, banding.rows, np.uint64(first), np.uint64(last), keys, docs)
     return keys[:n], docs[:n]
 
 

@@ -1,0 +1,197 @@
+"""Verification of candidate links: a shared band is a reason to look, no proof.
+
+In: records of one range of keys, in the order of keys, then documents; the signatures. Out: links (document, representative).
+The documents of a key are taken in their order. Each is compared with the key's representatives, at most `representatives` of
+them: the earlier documents that were linked to nobody. It is linked to the first that is similar enough; like nobody, it becomes a
+representative itself where there is room. So one key of thousands of unlike pages (a shared footer) falls into what is alike,
+at a few comparisons per document, and the links do not depend on partitions or tasks: a key's documents are always together.
+
+Similar enough: `verify`, the share of equal positions of the whole signatures; `verify_text`, the exact similarity of the texts,
+read only where the estimate is within `verify_zone` of it. A pair with a document of the past is judged by its estimate alone.
+Memory: half of `memory_mb` for signatures; they are read shard by shard, in the order of documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ccpipe.counts import Counts
+from ccpipe.dedup import DedupConfig
+from ccpipe.dedup.exact import Texts
+from ccpipe.dedup.files import BadFile, open_signatures
+from ccpipe.dedup.past import OURS, PAST_SHIFT
+from ccpipe.kernels import kernel
+
+ROW_MASK = np.uint64(0xFFFFFFFF)
+UNDECIDED, SAME, OTHER = -1, 1, 0
+
+MAX_KNOWN = 1 << 20
+"""Pairs of texts whose verdict is remembered: they meet in several bands. About 150 bytes each."""
+
+
+@kernel
+def _verify(
+    keys: np.ndarray,
+    docs: np.ndarray,
+    rows: np.ndarray,
+    sigs: np.ndarray,
+    rep_docs: np.ndarray,
+    rep_sigs: np.ndarray,
+    state: np.ndarray,
+    bounds: tuple[int, int],
+    firsts: np.ndarray,
+    seconds: np.ndarray,
+) -> bool:
+    """Go on at record state[0], representative state[1] (whose verdict is state[2] where one was asked for); False: ask for a verdict.
+
+    state: int64: record, representative, verdict, representatives there, links, not linked, without room. state[7]: 1 where the records
+    before belong to the key of the first. bounds: estimates, in positions, from which on a pair may be and surely is similar enough.
+    """
+    low, high = bounds
+    width = sigs.shape[1]
+    while state[0] < len(keys):
+        at = state[0]
+        if (at > 0 and keys[at] != keys[at - 1]) or (at == 0 and state[7] == 0):
+            state[3] = 0
+        linked = False
+        while state[1] < state[3]:
+            rep = state[1]
+            verdict = state[2]
+            state[2] = UNDECIDED
+            if verdict == UNDECIDED:
+                equal = 0
+                for i in range(width):
+                    if sigs[rows[at], i] == rep_sigs[rep, i]:
+                        equal += 1
+                if low <= equal < high:
+                    return False
+                verdict = SAME if equal >= high else OTHER
+            if verdict == SAME:
+                firsts[state[4]], seconds[state[4]] = docs[at], rep_docs[rep]
+                state[4] += 1
+                linked = True
+                break
+            state[1] += 1
+        if not linked:
+            if state[3] > 0:
+                state[5] += 1
+            if state[3] < len(rep_docs):
+                rep_docs[state[3]] = docs[at]
+                rep_sigs[state[3]] = sigs[rows[at]]
+                state[3] += 1
+            else:
+                state[6] += 1
+        state[0], state[1] = at + 1, 0
+    return True
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Signature files by shard: of ours (index 0) and of every index of the past."""
+
+    files: Mapping[int, Sequence[Path]]
+
+    def gather(self, docs: np.ndarray) -> np.ndarray:
+        """Signatures of documents: uint64, shape (n, n_hashes). docs: sorted, ids as between match and mark. Raises `BadFile`."""
+        parts = [
+            self._shard(int(part[0]), part) for part in np.split(docs, np.flatnonzero(np.diff(docs >> np.uint64(32))) + 1) if len(part)
+        ]
+        widths = {part.shape[1] for part in parts}
+        if len(widths) > 1:
+            raise BadFile(f"signatures of different width cannot be compared ({sorted(widths)} hashes): rerun sig for the odd shards")
+        return np.concatenate(parts)
+
+    def _shard(self, document: int, docs: np.ndarray) -> np.ndarray:
+        number = 0 if document & OURS else document >> PAST_SHIFT
+        shard = (document & ((1 << PAST_SHIFT) - 1)) >> 32
+        files = self.files[number]
+        rows = (docs & ROW_MASK).astype(np.int64)
+        if shard >= len(files):
+            raise BadFile(f"document {document} is of shard {shard}, there are {len(files)} signature files: rerun dedup.route")
+        sigs = open_signatures(files[shard])
+        if rows[-1] >= sigs.rows:
+            raise BadFile(f"{sigs.path} has {sigs.rows} signatures, row {rows[-1]} is wanted: the keys come from others, rerun dedup.route")
+        return np.asarray(sigs.map()[rows])
+
+
+class Verifier:
+    """Links what is similar enough. `counts.extra` gets `rejected_documents`: in a key with representatives, and like none of them;
+    `beyond_representatives`: of these, those for which there was no room; `decided_by_text`: pairs. All of them by key."""
+
+    def __init__(self, config: DedupConfig, signed: Signed, texts: Texts | None) -> None:
+        self.config, self.signed, self.texts = config, signed, texts
+        self.memory = (config.memory_mb << 20) // 2
+        self.known: dict[tuple[int, int], bool] = {}
+
+    def link(self, keys: np.ndarray, docs: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
+        """Links of records in the order of keys, then documents: uint64, shape (n,) each."""
+        shared = _in_groups(keys)
+        keys, docs = keys[shared], docs[shared]
+        found = [(np.empty(0, np.uint64), np.empty(0, np.uint64)), *self._link(keys, docs, counts)]
+        self.known.clear()
+        return np.concatenate([first for first, _ in found]), np.concatenate([second for _, second in found])
+
+    def _link(self, keys: np.ndarray, docs: np.ndarray, counts: Counts) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        if not len(keys):
+            return
+        width = self.signed.gather(docs[:1]).shape[1]
+        bounds = estimate_bounds(self.config, width)
+        step = max(1, self.memory // (width * 8))
+        rep_docs = np.empty(self.config.representatives, dtype=np.uint64)
+        rep_sigs = np.empty((self.config.representatives, width), dtype=np.uint64)
+        state = np.zeros(8, dtype=np.int64)
+        for start in range(0, len(keys), step):
+            part = slice(start, start + step)
+            here, rows = np.unique(docs[part], return_inverse=True)
+            sigs = self.signed.gather(here)
+            firsts, seconds = np.empty(len(rows), np.uint64), np.empty(len(rows), np.uint64)
+            state[[0, 1, 4]], state[2], state[7] = 0, UNDECIDED, start > 0 and keys[start] == keys[start - 1]
+            while not _verify(keys[part], docs[part], rows, sigs, rep_docs, rep_sigs, state, bounds, firsts, seconds):
+                estimate = float(np.mean(sigs[rows[state[0]]] == rep_sigs[state[1]]))
+                state[2] = self._look(int(docs[start + state[0]]), int(rep_docs[state[1]]), estimate)
+                counts.extra["decided_by_text"] += 1
+            yield firsts[: state[4]], seconds[: state[4]]
+        counts.extra["rejected_documents"] += int(state[5])
+        counts.extra["beyond_representatives"] += int(state[6])
+
+    def _look(self, one: int, other: int, estimate: float) -> int:
+        """Whether the texts of two documents are similar enough; where one is of the past, their estimate."""
+        wanted = self.config.verify_text
+        assert self.texts is not None and wanted is not None
+        mask = OURS - 1
+        if (one & mask) >> PAST_SHIFT or (other & mask) >> PAST_SHIFT:
+            return SAME if estimate >= wanted else OTHER
+        if (one, other) not in self.known:
+            if len(self.known) >= MAX_KNOWN:
+                self.known.clear()
+            self.known[one, other] = self.texts.similarity(one & mask, other & mask) >= wanted
+        return SAME if self.known[one, other] else OTHER
+
+
+def estimate_bounds(config: DedupConfig, width: int) -> tuple[int, int]:
+    """Equal positions of `width` from which on a pair may be similar enough, and from which on it is.
+
+    >>> estimate_bounds(DedupConfig(verify=0.8), 128), estimate_bounds(DedupConfig(verify_text=0.8), 100)
+    ((103, 103), (70, 90))
+    """
+    least = config.verify or 0.0
+    if config.verify_text is None:
+        return _positions(least, width), _positions(least, width)
+    low = max(least, config.verify_text - config.verify_zone)
+    return _positions(low, width), _positions(max(low, config.verify_text + config.verify_zone), width)
+
+
+def _positions(share: float, width: int) -> int:
+    return math.ceil(share * width - 1e-9)
+
+
+def _in_groups(keys: np.ndarray) -> np.ndarray:
+    """Records whose key another record has too: bool, shape (n,). keys: sorted."""
+    same = np.zeros(len(keys) + 1, dtype=bool)
+    same[1:-1] = keys[1:] == keys[:-1]
+    return np.asarray(same[1:] | same[:-1])
