@@ -12,14 +12,14 @@ mistaken for one of ours: documents of a run have less than 56 bits. Marks hold 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ccpipe.dedup.files import RECORD, BadFile, BandFile
+from ccpipe.dedup.files import BadFile, BandFile
 
 FORMAT = "ccpipe band index 1"
 PAST_SHIFT = 56
@@ -100,33 +100,33 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 # --- the join ---
 
 
-def count_records(files: Sequence[tuple[int, BandFile]], first: int, last: int) -> int:
-    """Records of the past with keys first..last, about."""
-    return sum(file.count(first, last) for _, file in files)
+class TaggedFile(BandFile):
+    """A band file whose documents are read in the form that tells runs apart. Raises `BadFile` for ids that leave no room for it."""
+
+    def __init__(self, path: Path, tag: int) -> None:
+        super().__init__(path)
+        self.tag = tag
+
+    def read_blocks(self, first: int, last: int, block_records: int) -> Iterator[np.ndarray]:
+        for block in super().read_blocks(first, last, block_records):
+            if len(block) and int(block[:, 1].max()) >> PAST_SHIFT:
+                raise BadFile(
+                    f"{self.path} has document {int(block[:, 1].max())}, and with `against` a run may have {1 << (PAST_SHIFT - 32):,} "
+                    "shards: make its shards larger (shard_bytes), or take against out"
+                )
+            block[:, 1] |= np.uint64(self.tag)
+            yield block
 
 
-def open_routes(indices: Sequence[PastIndex]) -> list[tuple[int, BandFile]]:
-    """Their band files with their index numbers."""
-    return [(index.number, BandFile(path)) for index in indices for path in index.routes]
+def tag_all(routes: Sequence[Path], past: Sequence[PastIndex]) -> list[BandFile]:
+    """The route files of all indices and of ours, to be read as one."""
+    theirs = [TaggedFile(path, index.number << PAST_SHIFT) for index in past for path in index.routes]
+    return [*theirs, *(TaggedFile(path, OURS) for path in routes)]
 
 
-def join_past(files: Sequence[tuple[int, BandFile]], first: int, last: int, keys: np.ndarray) -> np.ndarray:
-    """Records of the past whose key is among `keys` (uint64, sorted), ids in the form above: `RECORD`, shape (n,)."""
-    found = [np.empty(0, RECORD)]
-    for number, file in files:
-        records = file.read(first, last)
-        at = np.searchsorted(keys, np.ascontiguousarray(records["key"]))
-        shared = records[keys[np.minimum(at, len(keys) - 1)] == records["key"]] if len(keys) else records[:0]
-        check_ids(shared["doc"], file.path)
-        shared["doc"] |= np.uint64(number << PAST_SHIFT)
-        found.append(shared)
-    return np.concatenate(found)
-
-
-def check_ids(docs: np.ndarray, path: Path) -> None:
-    """Raises `BadFile` for ids that leave no room for the number of an index."""
-    if len(docs) and int(docs.max()) >> PAST_SHIFT:
-        raise BadFile(f"{path} has document {int(docs.max())}; with `against` a run may have {1 << 24} shards: make its shards larger")
+def only_ours(links: np.ndarray) -> np.ndarray:
+    """Without the links of one document of the past to another: uint64, shape (n, 2)."""
+    return links[links[:, 0] >= np.uint64(OURS)]
 
 
 def name_past(of: int, names: Sequence[str]) -> str | None:

@@ -14,13 +14,12 @@ Memory: half of `memory_mb` for signatures; they are read shard by shard, in the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.exact import Texts
 from ccpipe.dedup.files import BadFile, open_signatures
@@ -42,50 +41,48 @@ def _verify(
     sigs: np.ndarray,
     rep_docs: np.ndarray,
     rep_sigs: np.ndarray,
+    key: np.ndarray,
     state: np.ndarray,
     bounds: tuple[int, int],
-    firsts: np.ndarray,
-    seconds: np.ndarray,
+    links: np.ndarray,
 ) -> bool:
-    """Go on at record state[0], representative state[1] (whose verdict is state[2] where one was asked for); False: ask for a verdict.
+    """Go on at record state[0], representative state[1] (whose verdict is state[2] where one was asked for); False: a verdict is asked for.
 
-    state: int64: record, representative, verdict, representatives there, links, not linked, without room. state[7]: 1 where the records
-    before belong to the key of the first. bounds: estimates, in positions, from which on a pair may be and surely is similar enough.
+    key: of the record before. state: int64: record, representative, verdict, representatives there, links, rejected, without room, records
+    of the key, keys of two documents or more. bounds: estimates, in positions, from which on a pair may be and surely is similar enough.
     """
     low, high = bounds
-    width = sigs.shape[1]
     while state[0] < len(keys):
         at = state[0]
-        if (at > 0 and keys[at] != keys[at - 1]) or (at == 0 and state[7] == 0):
-            state[3] = 0
+        if keys[at] != key[0]:
+            key[0] = keys[at]
+            state[3] = state[7] = 0
         linked = False
-        while state[1] < state[3]:
-            rep = state[1]
-            verdict = state[2]
+        while state[1] < state[3] and not linked:
+            rep, verdict = state[1], state[2]
             state[2] = UNDECIDED
             if verdict == UNDECIDED:
                 equal = 0
-                for i in range(width):
-                    if sigs[rows[at], i] == rep_sigs[rep, i]:
-                        equal += 1
+                for i in range(sigs.shape[1]):
+                    equal += sigs[rows[at], i] == rep_sigs[rep, i]
                 if low <= equal < high:
                     return False
                 verdict = SAME if equal >= high else OTHER
-            if verdict == SAME:
-                firsts[state[4]], seconds[state[4]] = docs[at], rep_docs[rep]
+            linked = verdict == SAME
+            if linked:
+                links[state[4], 0], links[state[4], 1] = docs[at], rep_docs[rep]
                 state[4] += 1
-                linked = True
-                break
             state[1] += 1
         if not linked:
-            if state[3] > 0:
-                state[5] += 1
+            state[5] += state[3] > 0
             if state[3] < len(rep_docs):
                 rep_docs[state[3]] = docs[at]
                 rep_sigs[state[3]] = sigs[rows[at]]
                 state[3] += 1
             else:
                 state[6] += 1
+        state[7] += 1
+        state[8] += state[7] == 2
         state[0], state[1] = at + 1, 0
     return True
 
@@ -120,44 +117,55 @@ class Signed:
 
 
 class Verifier:
-    """Links what is similar enough. `counts.extra` gets `rejected_documents`: in a key with representatives, and like none of them;
-    `beyond_representatives`: of these, those for which there was no room; `decided_by_text`: pairs. All of them by key."""
+    """Links what is similar enough, of records that come block by block in the order of keys, then documents."""
 
     def __init__(self, config: DedupConfig, signed: Signed, texts: Texts | None) -> None:
         self.config, self.signed, self.texts = config, signed, texts
         self.memory = (config.memory_mb << 20) // 2
         self.known: dict[tuple[int, int], bool] = {}
+        self.decided_by_text = 0
+        self._last: np.uint64 | None = None
+        self._state = np.zeros(9, dtype=np.int64)
+        self._reps: tuple[np.ndarray, np.ndarray] | None = None
+        self._key = np.zeros(1, dtype=np.uint64)
 
-    def link(self, keys: np.ndarray, docs: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
-        """Links of records in the order of keys, then documents: uint64, shape (n,) each."""
-        shared = _in_groups(keys)
-        keys, docs = keys[shared], docs[shared]
-        found = [(np.empty(0, np.uint64), np.empty(0, np.uint64)), *self._link(keys, docs, counts)]
-        self.known.clear()
-        return np.concatenate([first for first, _ in found]), np.concatenate([second for _, second in found])
+    def link(self, records: np.ndarray) -> np.ndarray:
+        """(document, representative): uint64, shape (n, 2). records: uint64, shape (n, 2), key and document."""
+        shared = _in_groups(records[:, 0], self._last)
+        found = [np.empty((0, 2), np.uint64)]
+        if shared.any():
+            keys, docs = records[shared, 0], records[shared, 1]
+            width = self.signed.gather(docs[:1]).shape[1]
+            step = max(1, self.memory // (width * 8))
+            found += [self._link(keys[at : at + step], docs[at : at + step], width) for at in range(0, len(keys), step)]
+        if len(records):
+            self._last = records[-1, 0]
+        return np.concatenate(found)
 
-    def _link(self, keys: np.ndarray, docs: np.ndarray, counts: Counts) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        if not len(keys):
-            return
-        width = self.signed.gather(docs[:1]).shape[1]
+    def told(self) -> dict[str, int]:
+        """For the counts. `rejected_documents`: with a key's representatives, and like none of them; `beyond_representatives`: of
+        these, those for which there was no more room; `decided_by_text`: pairs. Each counted once for every key."""
+        rejected, beyond, shared = (int(self._state[i]) for i in (5, 6, 8))
+        told = {"shared_keys": shared, "rejected_documents": rejected, "beyond_representatives": beyond}
+        return told | ({"decided_by_text": self.decided_by_text} if self.texts else {})
+
+    def _link(self, keys: np.ndarray, docs: np.ndarray, width: int) -> np.ndarray:
+        state = self._state
+        if self._reps is None:
+            n = self.config.representatives
+            self._reps = np.empty(n, dtype=np.uint64), np.empty((n, width), dtype=np.uint64)
+            self._key = np.array([~keys[0]])
+        here, rows = np.unique(docs, return_inverse=True)
+        sigs = self.signed.gather(here)
+        links = np.empty((len(docs), 2), np.uint64)
         bounds = estimate_bounds(self.config, width)
-        step = max(1, self.memory // (width * 8))
-        rep_docs = np.empty(self.config.representatives, dtype=np.uint64)
-        rep_sigs = np.empty((self.config.representatives, width), dtype=np.uint64)
-        state = np.zeros(8, dtype=np.int64)
-        for start in range(0, len(keys), step):
-            part = slice(start, start + step)
-            here, rows = np.unique(docs[part], return_inverse=True)
-            sigs = self.signed.gather(here)
-            firsts, seconds = np.empty(len(rows), np.uint64), np.empty(len(rows), np.uint64)
-            state[[0, 1, 4]], state[2], state[7] = 0, UNDECIDED, start > 0 and keys[start] == keys[start - 1]
-            while not _verify(keys[part], docs[part], rows, sigs, rep_docs, rep_sigs, state, bounds, firsts, seconds):
-                estimate = float(np.mean(sigs[rows[state[0]]] == rep_sigs[state[1]]))
-                state[2] = self._look(int(docs[start + state[0]]), int(rep_docs[state[1]]), estimate)
-                counts.extra["decided_by_text"] += 1
-            yield firsts[: state[4]], seconds[: state[4]]
-        counts.extra["rejected_documents"] += int(state[5])
-        counts.extra["beyond_representatives"] += int(state[6])
+        state[[0, 1, 4]], state[2] = 0, UNDECIDED
+        while not _verify(keys, docs, rows, sigs, *self._reps, self._key, state, bounds, links):
+            at, rep = int(state[0]), int(state[1])
+            estimate = float(np.mean(sigs[rows[at]] == self._reps[1][rep]))
+            state[2] = self._look(int(docs[at]), int(self._reps[0][rep]), estimate)
+            self.decided_by_text += 1
+        return links[: state[4]]
 
     def _look(self, one: int, other: int, estimate: float) -> int:
         """Whether the texts of two documents are similar enough; where one is of the past, their estimate."""
@@ -190,8 +198,15 @@ def _positions(share: float, width: int) -> int:
     return math.ceil(share * width - 1e-9)
 
 
-def _in_groups(keys: np.ndarray) -> np.ndarray:
-    """Records whose key another record has too: bool, shape (n,). keys: sorted."""
-    same = np.zeros(len(keys) + 1, dtype=bool)
-    same[1:-1] = keys[1:] == keys[:-1]
-    return np.asarray(same[1:] | same[:-1])
+def _in_groups(keys: np.ndarray, before: np.uint64 | None) -> np.ndarray:
+    """Records that may share their key: bool, shape (n,). keys: sorted; before: the key of the record before the first.
+
+    The last record may share it with what is still to come.
+    """
+    may = np.zeros(len(keys), dtype=bool)
+    same = keys[1:] == keys[:-1]
+    may[1:] |= same
+    may[:-1] |= same
+    may[-1:] = True
+    may[:1] |= before is not None and keys[:1] == before
+    return may
