@@ -86,7 +86,10 @@ def evaluate_order(meta: pa.Table, text: str) -> pa.Array:
     kinds = _types(meta, parsed)
     values = [f"nullif({name}, 'nan'::{kind})" if kind in ("FLOAT", "DOUBLE") else name for name, kind in zip(names, kinds, strict=True)]
     keys = ", ".join(f"{value}, '{modifier}'" for value, modifier in zip(values, parsed.modifiers, strict=True))
-    return _run(meta, f"WITH t({', '.join(names)}) AS ({parsed.select}) SELECT create_sort_key({keys}) AS value FROM t")
+    # of a single number DuckDB would make a number; the empty text makes it bytes
+    return _run(
+        meta, f"WITH t({', '.join(names)}) AS ({parsed.select}) SELECT create_sort_key({keys}, '', 'ASC NULLS LAST') AS value FROM t"
+    )
 
 
 def check_expression(parsed: Parsed, columns: dict[str, pa.DataType]) -> None:

@@ -91,9 +91,10 @@ class DedupConfig(StageConfig):
     @field_validator("weights")
     @classmethod
     def _rising(cls, value: Any) -> Any:
-        sizes = [size for size, _ in value] if isinstance(value, tuple) else [1]
-        if sizes[:1] != [1] or sizes != sorted(set(sizes)) or any(weight < 0 for _, weight in value if isinstance(value, tuple)):
-            raise ValueError(f"weights = {value}: expected [[1, w], [size, w], ...] with rising sizes and no weight below 0")
+        if isinstance(value, tuple):
+            sizes = [size for size, _ in value]
+            if sizes[:1] != [1] or sizes != sorted(set(sizes)) or min(weight for _, weight in value) < 0:
+                raise ValueError(f"weights = {value}: expected [[1, w], [size, w], ...] with rising sizes and no weight below 0")
         return value
 
     @property
