@@ -183,7 +183,9 @@ def write_rows(path: Path, columns: int, blocks: Iterable[np.ndarray]) -> int:
         _write_header(file, n_rows, columns)
         # numpy leaves room for the number of rows to grow
         if file.tell() != start:
-            raise BadFile(f"{path}: a header of {file.tell()} bytes for {n_rows} rows, expected {start}: numpy changed its format, report it")
+            raise BadFile(
+                f"{path}: a header of {file.tell()} bytes for {n_rows} rows, expected {start}: numpy changed its format, report it"
+            )
     return n_rows
 
 
