@@ -104,7 +104,7 @@ def _describe(sizes: np.ndarray, max_cluster: int) -> tuple[int, int, int, int]:
     several = largest = giants = documents = 0
     for size in sizes:
         several += size > 1
-        largest = max(largest, np.int64(size))
+        largest = size if size > largest else largest
         if size > max_cluster:
             giants += 1
             documents += size

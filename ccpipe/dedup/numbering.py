@@ -7,6 +7,7 @@ the run, whatever the number of links. The number of a document is the count of 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def _note_rows(docs: np.ndarray, pages: np.ndarray, rows: np.ndarray, start: int
 
 
 @kernel
-def _bit(doc: np.uint64, pages: np.ndarray, starts: np.ndarray) -> int:
+def _bit(doc: np.uint64, pages: np.ndarray, starts: np.ndarray) -> Any:
     shard = np.int64(doc >> np.uint64(32))
     return starts[pages[shard >> PAGE_BITS], shard & ((1 << PAGE_BITS) - 1)] + np.int64(doc & np.uint64(0xFFFFFFFF))
 
@@ -48,7 +49,7 @@ def _set_bits(docs: np.ndarray, pages: np.ndarray, starts: np.ndarray, words: np
 
 
 @kernel
-def _popcount(word: np.uint64) -> int:
+def _popcount(word: np.uint64) -> Any:
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -144,4 +145,6 @@ class Numbering:
         bits = np.empty(len(numbers), np.int64)
         _find_bits(numbers, self.words, self.counts, bits)
         at = np.searchsorted(self.used_starts, bits, "right") - 1
-        return (self.used_shards[at].astype(np.uint64) << np.uint64(32)) | (bits - self.used_starts[at]).astype(np.uint64)
+        rows = (bits - self.used_starts[at]).astype(np.uint64)
+        docs: np.ndarray = (self.used_shards[at].astype(np.uint64) << np.uint64(32)) | rows
+        return docs
