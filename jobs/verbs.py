@@ -89,6 +89,13 @@ def do_diff(args: argparse.Namespace) -> int:
     return run_diff(CONSOLE, load_run_dir(args.config), args.stage, args.old, args.new, args.examples, args.json)
 
 
+def do_save_index(args: argparse.Namespace) -> int:
+    from jobs.save_index import run_save_index
+
+    args.run = load_run_dir(args.config)
+    return run_save_index(CONSOLE, args.run, args.to, args.survivors, args.signatures)
+
+
 def do_inspect(args: argparse.Namespace) -> int:
     from jobs.inspection import NotFound, show_document
 
