@@ -8,22 +8,26 @@ keep = "component": one document of each connected component is kept, the smalle
 resemblance merge unlike documents here, and a component can grow without end: one of more than `max_cluster` documents
 is not merged, its documents are treated as under "first", and the counts report it (giant_components, giant_documents).
 
-Memory: 16 bytes per linked document, 20 under "component", and three times the 8 of its id while ids are collected.
+Memory: per linked document 4 bytes each for its lead, its component and the size of its cluster (8, 8 and 4 where there are
+2^32 or more), and 1.125 bits per document of the run. What does not fit `memory_mb` is mapped from files in the unit's folder: then
+speed depends on how much of them the page cache holds, the result does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig
+from ccpipe.dedup.external import Arrays
 from ccpipe.dedup.files import Array2D, BadFile, write_rows
+from ccpipe.dedup.numbering import Numbering
 from ccpipe.kernels import kernel
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
-BLOCK_ROWS = 1 << 20
+BLOCK_ROWS = 1 << 17
 """Links read, and rows written, at once."""
 
 
@@ -45,6 +49,12 @@ def _join(parent: np.ndarray, ones: np.ndarray, others: np.ndarray) -> None:
 
 
 @kernel
+def _set_self(nodes: np.ndarray) -> None:
+    for i in range(len(nodes)):
+        nodes[i] = i
+
+
+@kernel
 def _lead(leads: np.ndarray, ones: np.ndarray, others: np.ndarray) -> None:
     for i in range(len(ones)):
         if others[i] < leads[ones[i]]:
@@ -52,25 +62,62 @@ def _lead(leads: np.ndarray, ones: np.ndarray, others: np.ndarray) -> None:
 
 
 @kernel
-def _follow(leads: np.ndarray) -> np.ndarray:
-    """Where following the leads ends, for every node. leads[i] <= i."""
-    roots = np.empty_like(leads)
+def _follow(leads: np.ndarray, roots: np.ndarray) -> None:
+    """Where following the leads ends, for every node. leads[i] <= i; `roots` may be `leads`."""
     for i in range(len(leads)):
         roots[i] = roots[leads[i]] if leads[i] != i else leads[i]
-    return roots
 
 
-def find_components(n_nodes: int, links: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+@kernel
+def _count(roots: np.ndarray, sizes: np.ndarray) -> None:
+    sizes[:] = 0
+    for i in range(len(roots)):
+        sizes[roots[i]] += 1
+
+
+@kernel
+def _merge(leads: np.ndarray, components: np.ndarray, sizes: np.ndarray, max_cluster: int) -> None:
+    """All but the giant components: what leads to something smaller leads to the smallest."""
+    for i in range(len(leads)):
+        if sizes[components[i]] <= max_cluster:
+            leads[i] = components[i]
+
+
+@kernel
+def _count_leading(leads: np.ndarray) -> int:
+    n = 0
+    for i in range(len(leads)):
+        n += leads[i] != i
+    return n
+
+
+@kernel
+def _describe(sizes: np.ndarray, max_cluster: int) -> tuple[int, int, int, int]:
+    """Of components: how many of two or more, the largest, how many giant ones, documents in these."""
+    several = largest = giants = documents = 0
+    for size in sizes:
+        several += size > 1
+        largest = size if size > largest else largest
+        if size > max_cluster:
+            giants += 1
+            documents += size
+    return several, largest, giants, documents
+
+
+def find_components(n_nodes: int, links: Iterable[tuple[np.ndarray, np.ndarray]], arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Smallest linked node (itself if none is smaller) and smallest node of the component, for every node 0..n_nodes - 1.
 
     links: pairs of arrays (nodes, smaller nodes). Both results: unsigned, shape (n_nodes,).
     """
-    leads = np.arange(n_nodes, dtype=np.uint32 if n_nodes < 1 << 32 else np.uint64)
-    parent = leads.copy()
+    dtype = np.uint32 if n_nodes < 1 << 32 else np.uint64
+    leads, parent = arrays.zeros(n_nodes, dtype), arrays.zeros(n_nodes, dtype)
+    for array in (leads, parent):
+        _set_self(array)
     for ones, others in links:
         _lead(leads, ones, others)
         _join(parent, ones, others)
-    return leads, _follow(parent)
+    _follow(parent, parent)
+    return leads, parent
 
 
 class Cluster(Stage):
@@ -81,62 +128,62 @@ class Cluster(Stage):
 
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         files = [Array2D(path, "dedup.match", 2) for path in inputs["links"]]
-        nodes = _collect_nodes(files)
-        leads, components = find_components(len(nodes), _number_links(files, nodes))
         counts = Counts()
         counts.keep(sum(file.rows for file in files))
-        roots = self._settle(leads, components, counts)
-        sizes = np.bincount(roots, minlength=len(nodes)).astype(np.uint32)
-        write_rows(out["clusters"], len(nodes), 4, _rows(nodes, roots, leads, sizes))
-        counts.extra["linked_documents"] = len(nodes)
-        counts.extra["clusters"] = int((sizes > 1).sum())
-        counts.extra["largest_cluster"] = int(sizes.max(initial=0))
-        counts.extra["duplicates"] = int((leads != np.arange(len(leads))).sum())
+        arrays = Arrays(self.config.memory_mb << 20, out["clusters"].parent)
+        numbering = _number_nodes(files, arrays)
+        leads, components = find_components(numbering.length, _number_links(files, numbering), arrays)
+        sizes = arrays.zeros(numbering.length, np.uint32)
+        self._settle(leads, components, sizes, counts)
+        # from here on the array of components holds what everything leads to
+        _follow(leads, components)
+        _count(components, sizes)
+        write_rows(out["clusters"], 4, _rows(numbering, components, leads, sizes))
+        counts.extra["linked_documents"] = numbering.length
+        counts.extra["clusters"], counts.extra["largest_cluster"], _, _ = _describe(sizes, self.config.max_cluster)
+        counts.extra["duplicates"] = int(_count_leading(leads))
+        counts.extra["spilled_bytes"] = arrays.spilled_bytes
         return counts
 
-    def _settle(self, leads: np.ndarray, components: np.ndarray, counts: Counts) -> np.ndarray:
-        """The cluster of every node; under "component" `leads` is changed to point at it."""
-        sizes = np.bincount(components, minlength=len(components))
-        counts.extra["components"] = int((sizes > 1).sum())
-        counts.extra["largest_component"] = int(sizes.max(initial=0))
-        giant = sizes > self.config.max_cluster
-        counts.extra["giant_components"] = int(giant.sum())
-        counts.extra["giant_documents"] = int(sizes[giant].sum())
+    def _settle(self, leads: np.ndarray, components: np.ndarray, sizes: np.ndarray, counts: Counts) -> None:
+        """Under "component" `leads` is changed to point at the component; in any case what there is of components is counted."""
+        _count(components, sizes)
+        extra = counts.extra
+        described = _describe(sizes, self.config.max_cluster)
+        extra["components"], extra["largest_component"], extra["giant_components"], extra["giant_documents"] = map(int, described)
         if self.config.keep == "component":
-            merged = ~giant[components]
-            leads[merged] = components[merged]
-        return np.asarray(_follow(leads))
+            _merge(leads, components, sizes, self.config.max_cluster)
 
 
-def _blocks(file: Array2D) -> Iterator[np.ndarray]:
-    for first in range(0, file.rows, BLOCK_ROWS):
-        yield file.read(first, min(first + BLOCK_ROWS, file.rows))
-
-
-def _collect_nodes(files: list[Array2D]) -> np.ndarray:
-    """All documents that occur in links, sorted: uint64, shape (n,)."""
-    nodes = np.empty(0, dtype=np.uint64)
-    pending: list[np.ndarray] = []
-    waiting = 0
+def _blocks(files: list[Array2D]) -> Iterator[np.ndarray]:
     for file in files:
-        for block in _blocks(file):
+        for first in range(0, file.rows, BLOCK_ROWS):
+            yield file.read(first, min(first + BLOCK_ROWS, file.rows))
+
+
+def _number_nodes(files: list[Array2D], arrays: Arrays) -> Numbering:
+    """All documents that occur in links, in their order."""
+    numbering = Numbering(arrays)
+    for file in files:
+        for block in _blocks([file]):
             if (block[:, 0] <= block[:, 1]).any():
                 raise BadFile(f"{file.path} links a document to one that is not smaller: rerun dedup.match for this partition")
-            pending.append(np.unique(block))
-            waiting += len(pending[-1])
-            # merging only when as much is waiting as is there keeps the work linear in the links, but for a logarithm
-            if waiting > max(len(nodes), BLOCK_ROWS):
-                nodes, pending, waiting = np.unique(np.concatenate([nodes, *pending])), [], 0
-    return np.unique(np.concatenate([nodes, *pending]))
+            numbering.note_rows(block.ravel())
+    numbering.mark(block.ravel() for block in _blocks(files))
+    return numbering
 
 
-def _number_links(files: list[Array2D], nodes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for file in files:
-        for block in _blocks(file):
-            yield np.searchsorted(nodes, block[:, 0]), np.searchsorted(nodes, block[:, 1])
+def _number_links(files: list[Array2D], numbering: Numbering) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for block in _blocks(files):
+        yield numbering.number(block[:, 0]), numbering.number(block[:, 1])
 
 
-def _rows(nodes: np.ndarray, roots: np.ndarray, leads: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
-    for first in range(0, len(nodes), BLOCK_ROWS):
-        part = slice(first, first + BLOCK_ROWS)
-        yield np.column_stack([nodes[part], nodes[roots[part]], nodes[leads[part]], sizes[roots[part]].astype(np.uint64)])
+def _rows(numbering: Numbering, roots: np.ndarray, leads: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, numbering.length, BLOCK_ROWS):
+        last = min(first + BLOCK_ROWS, numbering.length)
+        part = slice(first, last)
+        rows = np.empty((last - first, 4), np.uint64)
+        for column, numbers in enumerate((np.arange(first, last), roots[part], leads[part])):
+            rows[:, column] = numbering.documents(numbers)
+        rows[:, 3] = sizes[roots[part]]
+        yield rows

@@ -4,7 +4,8 @@ In, one of each for every shard of the group: `sig`; `base` and `meta/*` where `
 a band file (see `ccpipe.dedup.files`). A key is the hash of one band of a signature and of the band's number.
 
 Keys are uniform 64-bit hashes and partitions are ranges of them, so one sorted file serves any number of partitions.
-Memory: about `memory_mb`; a group whose keys need more is done range by range, reading its signatures again for each.
+Memory: about `memory_mb`; keys that need more are sorted in runs, which wait on disk beside the output and are merged, so
+that the signatures are read once whatever the memory.
 """
 
 from __future__ import annotations
@@ -18,18 +19,15 @@ import pyarrow as pa
 from ccpipe.bands import Banding, curve, threshold
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig
+from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
-from ccpipe.dedup.keys import band_keys, key_range
-from ccpipe.dedup.pairs import sort_pairs
+from ccpipe.dedup.keys import band_keys
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups
 from ccpipe.minhash import N_HASHES
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
-RECORD_MEMORY = 48
-"""Bytes per record while a range is gathered and sorted: 16 as collected, 16 in one piece, 16 of the sort."""
-
-READ_ROWS = 16_384
-"""Signatures read at once: 16 MiB of 128 hashes."""
+READ_BYTES = 4 << 20
+"""Signatures read at once: 4,096 of 128 hashes, which the third cache holds until they are hashed."""
 
 SHOWN = (50, 60, 70, 75, 80, 85, 90, 95)
 """Similarities, in percent, at which `explain` tells the chance of a pair to be found."""
@@ -79,8 +77,12 @@ class Route(Stage):
         n_hashes = parts[0].sigs.columns
         banding = self.config.banding(n_hashes)
         header = BandHeader(counts.kept, banding.bands, banding.rows, n_hashes)
-        write_bands(out["route"], header, self._ranges(parts, banding, header.n_records))
+        sorter = PairSorter(self.config.memory_mb << 20, out["route"].parent, expected=header.n_records)
+        for part in parts:
+            _collect_keys(part, banding, sorter)
+        write_bands(out["route"], header, sorter.blocks())
         counts.extra["band_keys"] = header.n_records
+        counts.extra["spilled_bytes"] = sorter.spilled_bytes
         return counts
 
     def _open(self, shard: int, inputs: Inputs, position: int, counts: Counts) -> Part:
@@ -89,24 +91,29 @@ class Route(Stage):
         counts.drop(NOT_IN_WHERE, int((~chosen).sum()))
         return Part(open_signatures(inputs["sig"][position], len(chosen)), chosen, document_ids(shard, len(chosen)))
 
-    def _ranges(self, parts: list[Part], banding: Banding, n_records: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Sorted keys and documents, range after range, each range small enough for the memory."""
-        n_ranges = max(1, -(-n_records * RECORD_MEMORY // (self.config.memory_mb << 20)))
-        for index in range(n_ranges):
-            found = [piece for part in parts for piece in _read_keys(part, banding, *key_range(index, n_ranges))]
-            keys = np.concatenate([keys for keys, _ in found] or [np.empty(0, np.uint64)])
-            docs = np.concatenate([docs for _, docs in found] or [np.empty(0, np.uint64)])
-            del found
-            yield sort_pairs(keys, docs)
 
-
-def _read_keys(part: Part, banding: Banding, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, part.sigs.rows, READ_ROWS):
-        stop = min(start + READ_ROWS, part.sigs.rows)
+def _collect_keys(part: Part, banding: Banding, sorter: PairSorter) -> None:
+    for start, stop in _windows(part.sigs):
         chosen = part.chosen[start:stop]
         if chosen.any():
             sigs, ids = part.sigs.read(start, stop), part.ids[start:stop]
             if not chosen.all():
                 sigs, ids = sigs[chosen], ids[chosen]
-            keys, docs = band_keys(sigs, ids, banding, first, last)
-            yield keys.copy(), docs.copy()
+            _add_keys(sigs, ids, banding, sorter)
+
+
+def _windows(sigs: Array2D) -> Iterator[tuple[int, int]]:
+    step = max(READ_BYTES // (8 * sigs.columns), 1)
+    for start in range(0, sigs.rows, step):
+        yield start, min(start + step, sigs.rows)
+
+
+def _add_keys(sigs: np.ndarray, ids: np.ndarray, banding: Banding, sorter: PairSorter) -> None:
+    """Straight into the sorter's memory as long as there is room."""
+    wanted = len(sigs) * banding.bands
+    room = sorter.room(wanted)
+    if len(room) == wanted:
+        band_keys(sigs, ids, banding, room)
+        sorter.take(wanted)
+    else:
+        sorter.add(band_keys(sigs, ids, banding))
