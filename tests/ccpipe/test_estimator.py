@@ -117,9 +117,9 @@ def test_documents_without_shingles_are_not_lumped_together() -> None:
     texts = short_documents()
     assert len(texts) > 3000
     values = sign_texts(texts)
-    keys, docs = band_keys(values, np.arange(len(texts), dtype=np.uint64), Banding(128, 1))
+    pairs = band_keys(values, np.arange(len(texts), dtype=np.uint64), Banding(128, 1))
     by_key: dict[int, set[int]] = {}
-    for key, doc in zip(keys.tolist(), docs.tolist(), strict=True):
+    for key, doc in pairs.tolist():
         by_key.setdefault(key, set()).add(doc)
     for met in by_key.values():
         words = {tuple(re.findall(r"\w", texts[doc].lower())) for doc in met}
