@@ -37,7 +37,10 @@ def save_index(
     sigs: Sequence[Path] = (),
     keeps: Keeps | None = None,
 ) -> dict[str, Any]:
-    """Write the index; returns what index.json says. name: what marks call it; made: `signed` and `scope` of the run's config. Raises `BadIndex`, `BadFile`."""
+    """Write the index; returns what index.json says. Raises `BadIndex`, `BadFile`.
+
+    name: what marks call it; made: `signed` and `scope` of the run's config.
+    """
     if (folder / INDEX).exists():
         raise BadIndex(f"{folder} holds an index already, expected a new folder: give --to another one, or remove this one first")
     files = [BandFile(path) for path in routes]

@@ -94,13 +94,13 @@ class Signed:
     files: Mapping[int, Sequence[Path]]
 
     def gather(self, docs: np.ndarray) -> np.ndarray:
-        """Signatures of documents: uint64, shape (n, n_hashes). docs: sorted, ids as between match and mark. Raises `BadFile`."""
+        """Signatures of documents: uint64 or uint32, shape (n, n_hashes). docs: sorted, ids as between match and mark. Raises `BadFile`."""
         parts = [
             self._shard(int(part[0]), part) for part in np.split(docs, np.flatnonzero(np.diff(docs >> np.uint64(32))) + 1) if len(part)
         ]
-        widths = {part.shape[1] for part in parts}
-        if len(widths) > 1:
-            raise BadFile(f"signatures of different width cannot be compared ({sorted(widths)} hashes): rerun sig for the odd shards")
+        kinds = {f"{part.shape[1]} {part.dtype}" for part in parts}
+        if len(kinds) > 1:
+            raise BadFile(f"signatures of different kinds cannot be compared ({', '.join(sorted(kinds))}): rerun sig for the odd shards")
         return np.concatenate(parts)
 
     def _shard(self, document: int, docs: np.ndarray) -> np.ndarray:
@@ -135,9 +135,9 @@ class Verifier:
         found = [np.empty((0, 2), np.uint64)]
         if shared.any():
             keys, docs = records[shared, 0], records[shared, 1]
-            width = self.signed.gather(docs[:1]).shape[1]
-            step = max(1, self.memory // (width * 8))
-            found += [self._link(keys[at : at + step], docs[at : at + step], width) for at in range(0, len(keys), step)]
+            kind = self.signed.gather(docs[:1])
+            step = max(1, self.memory // kind.nbytes)
+            found += [self._link(keys[at : at + step], docs[at : at + step], kind) for at in range(0, len(keys), step)]
         if len(records):
             self._last = records[-1, 0]
         return np.concatenate(found)
@@ -149,16 +149,16 @@ class Verifier:
         told = {"shared_keys": shared, "rejected_documents": rejected, "beyond_representatives": beyond}
         return told | ({"decided_by_text": self.decided_by_text} if self.texts else {})
 
-    def _link(self, keys: np.ndarray, docs: np.ndarray, width: int) -> np.ndarray:
+    def _link(self, keys: np.ndarray, docs: np.ndarray, kind: np.ndarray) -> np.ndarray:
         state = self._state
         if self._reps is None:
             n = self.config.representatives
-            self._reps = np.empty(n, dtype=np.uint64), np.empty((n, width), dtype=np.uint64)
+            self._reps = np.empty(n, dtype=np.uint64), np.empty((n, kind.shape[1]), dtype=kind.dtype)
             self._key = np.array([~keys[0]])
         here, rows = np.unique(docs, return_inverse=True)
         sigs = self.signed.gather(here)
         links = np.empty((len(docs), 2), np.uint64)
-        bounds = estimate_bounds(self.config, width)
+        bounds = estimate_bounds(self.config, kind.shape[1])
         state[[0, 1, 4]], state[2] = 0, UNDECIDED
         while not _verify(keys, docs, rows, sigs, *self._reps, self._key, state, bounds, links):
             at, rep = int(state[0]), int(state[1])
