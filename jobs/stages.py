@@ -131,6 +131,16 @@ TABLE: tuple[Row, ...] = (
         1.0,
     ),
     Row(
+        "dedup.report",
+        "hosts that lost nearly all, giant components",
+        "ccpipe.dedup.report:Report",
+        "all",
+        {"wet": "all", "base": "all", "meta/dedup": "all", "giants": "all"},
+        {"report": "dedup/report/{fp}/report.json"},
+        0.2,
+        columns="all",
+    ),
+    Row(
         "bucket.cuts",
         "exact global quantiles of the scores",
         "ccpipe.bucket:Cuts",

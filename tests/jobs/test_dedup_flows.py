@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -88,6 +89,22 @@ def reasons(flow: FlowPlan) -> dict[tuple[str, int], str | None]:
     return found
 
 
+def audited(flow: FlowPlan, page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dedup-audit` shows pairs that are there, as text, as JSON and as a page; `status` points to it where there is an alarm."""
+    config = ["--config", str(flow.config.path)]
+    assert cli.main(["dedup-audit", *config, "--json", "--html", str(page)]) == 0
+    value = json.loads(capsys.readouterr().out)
+    dropped = sum(reason == "duplicate" for reason in reasons(flow).values())
+    assert value["dropped"] == dropped > 0 and value["counts"]["dropped_by_first"] == dropped
+    assert {pair["stratum"] for pair in value["pairs"]} <= {*value["seen"], "across hosts"}
+    assert cli.main(["dedup-audit", *config]) == 0
+    text, html = capsys.readouterr().out, page.read_text(encoding="utf-8")
+    for pair in value["pairs"]:
+        assert pair["dropped_url"] in text and escape(pair["kept_url"]) in html
+    assert cli.main(["status", *config]) == 0
+    assert "look at them with `ccpipe dedup-audit`" in capsys.readouterr().out
+
+
 def test_a_second_crawl_against_the_saved_index_of_the_first(
     text: str, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,13 +116,14 @@ def test_a_second_crawl_against_the_saved_index_of_the_first(
     small = re.sub(r'^shard_bytes = ".*"$', 'shard_bytes = "1 GiB"', until(text, "extract", "sig", "dedup"), flags=re.MULTILINE)
 
     def config(name: str, *lines: str) -> str:
-        own = DEDUP.sub("\n".join(["[stage.dedup]", "verify = 0.7", *lines, ""]), small)
+        own = DEDUP.sub("\n".join(["[stage.dedup]", "verify = 0.7", "alarm_documents = 1", "alarm_share = 0.3", *lines, ""]), small)
         own = re.sub(r"^inputs = .*$", f"inputs = {json.dumps([str(path) for path in halves[name]])}", own, flags=re.MULTILINE)
         return re.sub(r'^dir = ".*"$', f'dir = "{tmp_path / name / "run"}"', own, flags=re.MULTILINE)
 
     flows = {name: plan(tmp_path / name, config(name)) for name in ("whole", "first")}
     for flow in flows.values():
         assert run_here(flow)[0]
+    audited(flows["whole"], tmp_path / "audit.html", capsys)
     index = tmp_path / "index"
     assert cli.main(["save-index", "--config", str(tmp_path / "first" / "run.toml"), "--to", str(index), "--signatures"]) == 0
     assert f'against = ["{index}"]' in capsys.readouterr().out
