@@ -21,7 +21,7 @@ CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
 
 .DEFAULT_GOAL := $(if $(scale),scale,help)
 .PHONY: help install models demo test check lint types format plan local submit sbatch retry redo diff estimate gc scale status doctor
-.PHONY: bench bench-extract bench-hpc chaos clean
+.PHONY: bench bench-hpc bench-minhash chaos clean bench-extract
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ bench-extract: install  ## extractors side by side, ours too, on WARCs with gold
 
 bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit and datatrove (args="--units 1000")
 	$(PY) tests/bench/bench_hpc.py $(args)
+
+bench-minhash: install  ## speed and accuracy of signatures beside rensa, datasketch and datatrove (data="FILE ..." of real text)
+	$(PY) tests/bench/bench_minhash.py $(if $(data),--text $(data)) $(args)
 
 chaos: models  ## random faults on a real Slurm, and the verdict (hours=1 seed=7)
 	$(PY) tests/chaos/campaign.py --hours $(hours) --seed $(seed) $(args)

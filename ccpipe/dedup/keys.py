@@ -11,43 +11,36 @@ import numpy as np
 from ccpipe.bands import Banding
 from ccpipe.kernels import BASE, STEP, kernel, mix
 
+NO_SALTS = np.empty(0, dtype=np.uint64)
+"""One scope: keys as they are."""
+
 
 @kernel
-def _band_keys(
-    sigs: np.ndarray,
-    ids: np.ndarray,
-    bands: int,
-    rows: int,
-    first: np.uint64,
-    last: np.uint64,
-    keys: np.ndarray,
-    docs: np.ndarray,
-) -> int:
+def _band_keys(sigs: np.ndarray, ids: np.ndarray, salts: np.ndarray, bands: int, rows: int, pairs: np.ndarray) -> None:
     n = 0
     for i in range(len(sigs)):
+        salt = salts[i] if len(salts) else np.uint64(0)
         for band in range(bands):
             key = mix(np.uint64(band + 1) * STEP)
             for row in range(band * rows, band * rows + rows):
                 key = key * BASE + sigs[i, row]
-            key = mix(key)
-            if first <= key <= last:
-                keys[n] = key
-                docs[n] = ids[i]
-                n += 1
-    return n
+            pairs[n, 0] = mix(key ^ salt)
+            pairs[n, 1] = ids[i]
+            n += 1
 
 
 def band_keys(
-    sigs: np.ndarray, ids: np.ndarray, banding: Banding, first: int = 0, last: int = (1 << 64) - 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and documents, uint64, shape (n,), for the keys first..last; in the order of documents, then bands.
+    sigs: np.ndarray, ids: np.ndarray, banding: Banding, pairs: np.ndarray | None = None, salts: np.ndarray = NO_SALTS
+) -> np.ndarray:
+    """(key, document) of all bands: uint64, shape (n_docs x bands, 2), in the order of documents, then bands.
 
-    sigs: uint64, shape (n_docs, n_hashes); ids: uint64, shape (n_docs,).
+    sigs: uint64, shape (n_docs, n_hashes); ids: uint64, shape (n_docs,); pairs: where to write them, made where it is not given;
+    salts: uint64, shape (n_docs,), what keeps documents of different scopes apart.
     """
-    keys = np.empty(len(sigs) * banding.bands, dtype=np.uint64)
-    docs = np.empty_like(keys)
-    n = _band_keys(sigs, ids, banding.bands, banding.rows, np.uint64(first), np.uint64(last), keys, docs)
-    return keys[:n], docs[:n]
+    if pairs is None:
+        pairs = np.empty((len(sigs) * banding.bands, 2), dtype=np.uint64)
+    _band_keys(sigs, ids, salts, banding.bands, banding.rows, pairs)
+    return pairs
 
 
 def key_range(index: int, count: int) -> tuple[int, int]:

@@ -4,7 +4,8 @@ In, one of each for every shard of the group: `sig`; `base` and `meta/*` where `
 a band file (see `ccpipe.dedup.files`). A key is the hash of one band of a signature and of the band's number.
 
 Keys are uniform 64-bit hashes and partitions are ranges of them, so one sorted file serves any number of partitions.
-Memory: about `memory_mb`; a group whose keys need more is done range by range, reading its signatures again for each.
+Memory: about `memory_mb`; keys that need more are sorted in runs, which wait on disk beside the output and are merged, so
+that the signatures are read once whatever the memory.
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ import pyarrow as pa
 
 from ccpipe.bands import Banding, curve, threshold
 from ccpipe.counts import Counts
-from ccpipe.dedup import DedupConfig
+from ccpipe.dedup import ALARM_KEYS, GIANT_KEYS, SURVIVOR_KEYS, VERIFY_KEYS, DedupStage
+from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
-from ccpipe.dedup.keys import band_keys, key_range
-from ccpipe.dedup.pairs import sort_pairs
+from ccpipe.dedup.keys import NO_SALTS, band_keys
+from ccpipe.dedup.scope import check_scope, read_salts, scope_columns
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups
 from ccpipe.minhash import N_HASHES
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
-RECORD_MEMORY = 48
-"""Bytes per record while a range is gathered and sorted: 16 as collected, 16 in one piece, 16 of the sort."""
-
-READ_ROWS = 16_384
-"""Signatures read at once: 16 MiB of 128 hashes."""
+READ_BYTES = 4 << 20
+"""Signatures read at once: 4,096 of 128 hashes, which the third cache holds until they are hashed."""
 
 SHOWN = (50, 60, 70, 75, 80, 85, 90, 95)
 """Similarities, in percent, at which `explain` tells the chance of a pair to be found."""
@@ -37,31 +36,38 @@ SHOWN = (50, 60, 70, 75, 80, 85, 90, 95)
 
 @dataclass(frozen=True)
 class Part:
-    """The documents of one shard that take part: `chosen` bool, `ids` uint64, both of shape (n_docs,)."""
+    """The documents of one shard that take part: `chosen` bool, `ids` and `salts` uint64, all of shape (n_docs,); one scope: no salts."""
 
     sigs: Array2D
     chosen: np.ndarray
     ids: np.ndarray
+    salts: np.ndarray
 
 
-class Route(Stage):
-    class Config(DedupConfig):
-        pass
-
-    ignores = frozenset(("partitions", "keep", "max_cluster", "measure_similarity"))
+class Route(DedupStage):
+    ignores = frozenset(("partitions", "keep", "measure_similarity", "against", *VERIFY_KEYS, *GIANT_KEYS, *ALARM_KEYS, *SURVIVOR_KEYS))
 
     _n_hashes: int = N_HASHES
     """Width of the signatures that the flow writes; known after `check_inputs`."""
+
+    def needs(self) -> tuple[str, ...]:
+        return scope_columns(self.config.scope_sql)
+
+    def check(self) -> None:
+        check_scope(self.config.scope_sql)
 
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
         # a stage of somebody's own that signs may call its width otherwise; then `run` finds out
         self._n_hashes = getattr(writers["sig"].config, "n_hashes", N_HASHES)
         self.config.banding(self._n_hashes)
+        check_scope(self.config.scope_sql, types)
 
     def explain(self) -> list[str]:
         banding = self.config.banding(self._n_hashes)
         chance = {round(100 * similarity): found for similarity, found in curve(banding.bands, banding.rows)}
+        scope = [f"documents meet only within one value of {self.config.scope_sql}"] if self.config.scope else []
         return [
+            *scope,
             f"{banding.bands} bands x {banding.rows} rows, {banding.width} of {self._n_hashes} hashes; every second pair of similarity "
             f"{threshold(banding.bands, banding.rows):.2f} is found",
             "similarity  " + "".join(f"{percent / 100:>8.2f}" for percent in SHOWN),
@@ -73,40 +79,51 @@ class Route(Stage):
         # in the order of documents, so that equal keys come out in that order
         order = sorted(range(len(unit.shards)), key=lambda position: unit.shards[position])
         parts = [self._open(unit.shards[position], inputs, position, counts) for position in order]
-        widths = {str(part.sigs.path): part.sigs.columns for part in parts}
+        widths = {str(part.sigs.path): f"{part.sigs.columns} x {part.sigs.dtype.itemsize * 8} bits" for part in parts}
         if len(set(widths.values())) > 1:
             raise BadFile(f"signatures of different width cannot be compared ({widths}): rerun sig for the odd shards")
         n_hashes = parts[0].sigs.columns
         banding = self.config.banding(n_hashes)
         header = BandHeader(counts.kept, banding.bands, banding.rows, n_hashes)
-        write_bands(out["route"], header, self._ranges(parts, banding, header.n_records))
+        sorter = PairSorter(self.config.memory_mb << 20, out["route"].parent, expected=header.n_records)
+        for part in parts:
+            _collect_keys(part, banding, sorter)
+        write_bands(out["route"], header, sorter.blocks())
         counts.extra["band_keys"] = header.n_records
+        counts.extra["spilled_bytes"] = sorter.spilled_bytes
         return counts
 
     def _open(self, shard: int, inputs: Inputs, position: int, counts: Counts) -> Part:
         chosen = select_rows(shard_groups(inputs, position), self.config.where)
         counts.keep(int(chosen.sum()))
         counts.drop(NOT_IN_WHERE, int((~chosen).sum()))
-        return Part(open_signatures(inputs["sig"][position], len(chosen)), chosen, document_ids(shard, len(chosen)))
-
-    def _ranges(self, parts: list[Part], banding: Banding, n_records: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Sorted keys and documents, range after range, each range small enough for the memory."""
-        n_ranges = max(1, -(-n_records * RECORD_MEMORY // (self.config.memory_mb << 20)))
-        for index in range(n_ranges):
-            found = [piece for part in parts for piece in _read_keys(part, banding, *key_range(index, n_ranges))]
-            keys = np.concatenate([keys for keys, _ in found] or [np.empty(0, np.uint64)])
-            docs = np.concatenate([docs for _, docs in found] or [np.empty(0, np.uint64)])
-            del found
-            yield sort_pairs(keys, docs)
+        sql = self.config.scope_sql
+        salts = read_salts(shard_groups(inputs, position), sql, chosen) if sql else NO_SALTS
+        return Part(open_signatures(inputs["sig"][position], len(chosen)), chosen, document_ids(shard, len(chosen)), salts)
 
 
-def _read_keys(part: Part, banding: Banding, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, part.sigs.rows, READ_ROWS):
-        stop = min(start + READ_ROWS, part.sigs.rows)
+def _collect_keys(part: Part, banding: Banding, sorter: PairSorter) -> None:
+    for start, stop in _windows(part.sigs):
         chosen = part.chosen[start:stop]
         if chosen.any():
-            sigs, ids = part.sigs.read(start, stop), part.ids[start:stop]
+            sigs, ids, salts = part.sigs.read(start, stop), part.ids[start:stop], part.salts[start:stop]
             if not chosen.all():
-                sigs, ids = sigs[chosen], ids[chosen]
-            keys, docs = band_keys(sigs, ids, banding, first, last)
-            yield keys.copy(), docs.copy()
+                sigs, ids, salts = sigs[chosen], ids[chosen], salts[chosen] if len(salts) else salts
+            _add_keys(sigs, ids, salts, banding, sorter)
+
+
+def _windows(sigs: Array2D) -> Iterator[tuple[int, int]]:
+    step = max(READ_BYTES // (8 * sigs.columns), 1)
+    for start in range(0, sigs.rows, step):
+        yield start, min(start + step, sigs.rows)
+
+
+def _add_keys(sigs: np.ndarray, ids: np.ndarray, salts: np.ndarray, banding: Banding, sorter: PairSorter) -> None:
+    """Straight into the sorter's memory as long as there is room."""
+    wanted = len(sigs) * banding.bands
+    room = sorter.room(wanted)
+    if len(room) == wanted:
+        band_keys(sigs, ids, banding, room, salts)
+        sorter.take(wanted)
+    else:
+        sorter.add(band_keys(sigs, ids, banding, salts=salts))

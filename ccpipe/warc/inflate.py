@@ -25,3 +25,9 @@ GZIP, ZLIB, RAW = 31, 15, -15
 def inflater(wbits: int = GZIP) -> Any:
     """A `zlib.decompressobj`, or ISA-L's object of the same shape; raises one of `INFLATE_ERRORS`."""
     return _fast.decompressobj(wbits)
+
+
+def decompress(data: bytes | memoryview, wbits: int = GZIP) -> bytes:
+    """The content of one whole stream; raises one of `INFLATE_ERRORS`."""
+    content: bytes = _fast.decompress(data, wbits)
+    return content

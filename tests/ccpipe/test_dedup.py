@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig, family
 from ccpipe.dedup.cluster import Cluster, find_components
+from ccpipe.dedup.external import Arrays
 from ccpipe.dedup.files import BadFile, BandFile, write_rows
 from ccpipe.dedup.keys import key_range
 from ccpipe.dedup.mark import Mark
@@ -192,20 +193,6 @@ def test_marks_depend_neither_on_partitions_nor_groups_nor_order_nor_memory(tmp_
         assert run.all() == expected
 
 
-def test_little_memory_only_takes_more_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Route and match in one range or in dozens write the same bytes."""
-    sigs = planted(np.random.default_rng(3), (50, 50), width=32)
-    config = {"bands": 8, "rows": 4, "partitions": 2, "memory_mb": 1}
-    one = Run(tmp_path / "one", sigs, config)
-    one.all()
-    for module in ("route", "match"):
-        monkeypatch.setattr(f"ccpipe.dedup.{module}.RECORD_MEMORY", 20_000)
-    many = Run(tmp_path / "many", sigs, config)
-    many.all()
-    for kind, number in (("route", 0), ("links", 0), ("links", 1)):
-        assert one.path(kind, number).read_bytes() == many.path(kind, number).read_bytes()
-
-
 def test_documents_outside_where_are_null_and_drop_nobody(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     sigs = planted(rng, (30, 30))
@@ -322,7 +309,7 @@ def test_damaged_files_are_named_and_nothing_is_written(
 def test_clusters_of_other_documents_are_refused(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", planted(np.random.default_rng(0), (10,)), {**SMALL, "partitions": 1})
     run.all()
-    write_rows(run.path("clusters", 0), 1, 4, [np.array([[50, 0, 0, 2]], np.uint64)])
+    write_rows(run.path("clusters", 0), 4, [np.array([[50, 0, 0, 2]], np.uint64)])
     inputs: Inputs = {kind: [run.path(kind, 0)] for kind in ("sig", "base", "clusters")}
     with pytest.raises(BadFile, match="links row 50 of shard 0, which has 10 documents"):
         Mark("dedup.mark", Mark.Config()).run(Unit("0", 0, (0,), {}), inputs, {"meta/dedup": tmp_path / "out"})
@@ -350,11 +337,11 @@ def test_impossible_bands_are_refused(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.one_of(U64, st.integers(0, 5)), st.integers(0, 5)), max_size=60))
 def test_sorting_equals_python(pairs: list[tuple[int, int]]) -> None:
-    def columns() -> tuple[np.ndarray, np.ndarray]:
-        return np.array([a for a, _ in pairs], np.uint64), np.array([b for _, b in pairs], np.uint64)
+    def array() -> np.ndarray:
+        return np.array(pairs, np.uint64).reshape(-1, 2)
 
-    assert list(zip(*(x.tolist() for x in sort_pairs(*columns())), strict=True)) == sorted(pairs, key=lambda pair: pair[0])
-    assert list(zip(*(x.tolist() for x in unique_pairs(*columns())), strict=True)) == sorted(set(pairs))
+    assert list(map(tuple, sort_pairs(array()).tolist())) == sorted(pairs)
+    assert list(map(tuple, unique_pairs(array()).tolist())) == sorted(set(pairs))
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=40))
@@ -365,7 +352,7 @@ def test_union_find_equals_brute_force(edges: list[tuple[int, int]]) -> None:
         joined = next(g for g in groups if a in g) | next(g for g in groups if b in g)
         groups = [g for g in groups if not g & joined] + [joined]
     arrays = np.array(links, np.int64).reshape(-1, 2)
-    leads, components = find_components(21, iter([(arrays[:, 0], arrays[:, 1])]))
+    leads, components = find_components(21, iter([(arrays[:, 0], arrays[:, 1])]), Arrays(1 << 20, Path()))
     assert components.tolist() == [min(next(g for g in groups if i in g)) for i in range(21)]
     assert leads.tolist() == [min([b for a, b in links if a == i], default=i) for i in range(21)]
 
@@ -385,11 +372,11 @@ def test_route_file_is_sorted_and_any_range_can_be_read(tmp_path: Path) -> None:
     file = BandFile(run.path("route", 0))
     whole = file.read(0, (1 << 64) - 1)
     assert len(whole) == 3500 * 8 and len(file.index) > 9
-    assert (np.lexsort((whole["doc"], whole["key"])) == np.arange(len(whole))).all()
+    assert (np.lexsort((whole[:, 1], whole[:, 0])) == np.arange(len(whole))).all()
     rng = random.Random(0)
     for _ in range(200):
-        first, last = sorted(rng.choice([rng.getrandbits(64), int(rng.choice(whole["key"]))]) for _ in range(2))
-        inside = (whole["key"] >= np.uint64(first)) & (whole["key"] <= np.uint64(last))
+        first, last = sorted(rng.choice([rng.getrandbits(64), int(rng.choice(whole[:, 0]))]) for _ in range(2))
+        inside = (whole[:, 0] >= np.uint64(first)) & (whole[:, 0] <= np.uint64(last))
         assert (file.read(first, last) == whole[inside]).all()
 
 
