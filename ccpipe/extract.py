@@ -7,9 +7,10 @@ named reason. Metadata of WAT files are documents without text. Records of other
 `records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and removes no duplicates; lines
 that repeat only where `dedup_lines` asks for it (`ccpipe.line_filter`).
 
-Reasons: record_cut, record_corrupt, url_blocked_<category>, no_http_header, http_status, too_large, expands_too_far,
-bad_content_encoding, not_html, not_plain_text, wat_has_no_text, undecodable, too_deep, too_many_attributes, too_many_elements,
-too_slow, page_crashed, page_out_of_memory, no_text, too_short, repeated_lines.
+Reasons: record_cut, record_corrupt, url_blocked_<category>, url_banned_word, url_soft_banned_words, url_banned_subword,
+no_http_header, http_status, too_large, expands_too_far, bad_content_encoding, not_html, not_plain_text, wat_has_no_text,
+undecodable, too_deep, too_many_attributes, too_many_elements, too_slow, page_crashed, page_out_of_memory, no_text, too_short,
+repeated_lines.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
 from ccpipe.html import NotExtracted, clean, extract, guards
 from ccpipe.line_filter import LineFilter, Scope
@@ -36,6 +36,7 @@ from ccpipe.lines import Key, key_table
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
 from ccpipe.rights import NO_RIGHTS, read_rights
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
+from ccpipe.urls import Blocklist, check_blocklist, host_of
 from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
 from ccpipe.watchdog import Desk, run_watched
 from ccpipe.wet import text_digest
@@ -214,9 +215,9 @@ class Extract(SlicedStage):
         if record.damage:
             raise Dropped(f"record_{record.damage}")
         url = _address(record)
-        category = self._blocklist.match(url) if self._blocklist else None
-        if category:
-            raise Dropped(f"url_blocked_{category}")
+        blocked = self._blocklist.reason(url) if self._blocklist else None
+        if blocked:
+            raise Dropped(blocked)
         if record.kind != "response":
             return self._given_text(record, url)
         response, body = self._body(record)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpc.cli import add_options, add_run_verbs
-from jobs import verbs
+from jobs import blocklists, verbs
 from jobs.errors import tell
 
 Verb = Callable[[argparse.Namespace], int]
@@ -86,9 +86,7 @@ def _add_others(verb: Callable[..., argparse.ArgumentParser]) -> None:
     demo = verb("demo", verbs.do_demo, "the whole pipeline on bundled pages", config=False)
     demo.add_argument("--out", type=Path, default=Path("demo-run"), help="folder of the demo")
     demo.add_argument("--models", type=Path, default=Path(".cache/models"), help="folder of the small models")
-    blocklist = verb("build-blocklist", verbs.do_build_blocklist, "compile block lists into one memory-mapped file", config=False)
-    blocklist.add_argument("out", type=Path, help="the .blocklist file to write")
-    blocklist.add_argument("sources", type=Path, nargs="+", help="plain lists, hosts files, or UT1 folders (folder = category)")
+    blocklists.add_verbs(verb)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from hpc import verbs
@@ -132,20 +131,3 @@ def do_demo(args: argparse.Namespace) -> int:
         return run_demo(CONSOLE, args.out, args.models)
     except FetchError as error:
         raise UsageError(str(error)) from error
-
-
-def do_build_blocklist(args: argparse.Namespace) -> int:
-    from ccpipe.blocklist import NotABlocklist, build_blocklist, folder_sources
-
-    sources: dict[str, Iterable[str] | Path] = {}
-    for source in args.sources:
-        if not source.exists():
-            raise UsageError(f"no file or folder {source}; expected plain lists, hosts files or UT1 folders")
-    try:
-        for source in args.sources:
-            sources |= folder_sources(source) if source.is_dir() else {source.stem: source}
-        blocklist = build_blocklist(sources, args.out)
-    except NotABlocklist as error:
-        raise UsageError(str(error)) from error
-    print(f"{args.out}: {len(blocklist):,} entries, categories: {', '.join(blocklist.categories)}")
-    return 0

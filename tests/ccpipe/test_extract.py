@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from warc_pages import PROSE, bomb, frame, html, member, page, record, response, write_warc, zstd_archive
 from warcio.archiveiterator import ArchiveIterator
 
-from ccpipe.blocklist import build_blocklist
 from ccpipe.counts import Counts
 from ccpipe.extract import Extract
 from ccpipe.meta import BASE_SCHEMA
 from ccpipe.stage import Unit
+from ccpipe.urls import build_blocklist
 from ccpipe.wet import read_texts, text_digest
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
