@@ -116,10 +116,7 @@ def _spell(kind: str, version: str | None, port: str) -> str:
 def find_licences(html: bytes, head: Sequence[Tag]) -> list[Stated]:
     """Statements in the page, in no order of weight. `head`: its `meta` and `link` elements."""
     found = [one for tag in head if (one := _of_head(tag))]
-    found += _of_links(html)
-    if b"ld+json" in html:
-        found += _of_linked_data(html)
-    return found
+    return [*found, *_of_links(html), *_of_linked_data(html)]
 
 
 def choose(stated: Iterable[Stated], base: str = "") -> Licence:

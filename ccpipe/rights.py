@@ -49,6 +49,9 @@ MAX_HEADERS = 64
 MAX_VALUE = 2_000
 """Headers and bytes of a header's value that are looked at."""
 
+_RESTRICTS = re.compile(rb"no|unavailable|snippet\s*:\s*0", re.IGNORECASE)
+"""What every one of `RESTRICTIONS` contains, in any of its spellings."""
+
 _META_NAME = re.compile(rb"""\b(?:[nN][aA][mM][eE]|[pP][rR][oO][pP][eE][rR][tT][yY])\s*=\s*["']?\s*([^"'\s>]+)""")
 _HEADER = re.compile(rb"\n[ \t]*(x-robots-tag|tdm-reservation|tdm-policy|link)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
@@ -89,7 +92,10 @@ def _is_wanted(element: bytes, attributes: bytes) -> bool:
     if element == b"link":
         return b"icense" in attributes
     name = _META_NAME.search(attributes)
-    return name is not None and _is_known(name[1])
+    if name is None or not _is_known(name[1]):
+        return False
+    # three of four robots metas allow everything
+    return b"bot" not in name[1].lower() or _RESTRICTS.search(attributes) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -100,6 +100,17 @@ def do_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def do_verify(args: argparse.Namespace) -> int:
+    from jobs.inspection import NotFound
+    from jobs.verify import verify_run
+
+    try:
+        return 0 if verify_run(CONSOLE, load_run_dir(args.config), args.documents, args.pages, args.save) else 1
+    except NotFound as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 def do_doctor(args: argparse.Namespace) -> int:
     from jobs.doctor import run_doctor
 
