@@ -21,7 +21,7 @@ from ccpipe.urls.format import Arrays
 from ccpipe.urls.kernels import HAS_PAGES, hash_domains
 from ccpipe.urls.keys import key_of
 from ccpipe.urls.sources import NotABlocklist, Piece, clean_category, read_pieces
-from ccpipe.urls.suffixes import Suffixes
+from ccpipe.urls.suffixes import Suffixes, load_suffixes
 from ccpipe.urls.words import WordLists, word_arrays
 
 PIECE_BYTES = 4 << 20
@@ -73,7 +73,7 @@ def compile_lists(sources: Iterable[Source], words: WordLists, suffixes: Iterabl
 
     Where several categories list the same entry the first one has it. Raises `NotABlocklist`.
     """
-    summary, allowed = Summary(), Suffixes(suffixes)
+    summary, allowed = Summary(), load_suffixes(frozenset(suffixes))
     categories: dict[str, int] = {}
     parts: list[tuple[int, np.ndarray]] = []
     sites: list[np.ndarray] = []
@@ -113,7 +113,7 @@ def _pieces(sources: Iterable[Source]) -> Iterator[Piece]:
         if isinstance(source.lists, Path):
             yield from read_pieces(source.lists, source.category and clean_category(source.category), PIECE_BYTES)
         else:
-            yield Piece(clean_category(source.category or ""), "", "\n".join(line.strip("\r\n") for line in source.lists).encode())
+            yield Piece(clean_category(source.category or ""), "", "".join(line.strip("\r\n") + "\n" for line in source.lists).encode())
 
 
 def _piece_keys(piece: Piece, suffixes: Suffixes, summary: Summary) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,7 @@ def _other_keys(lines: list[str], suffixes: Suffixes, summary: Summary) -> tuple
     keys: list[int] = []
     sites: list[int] = []
     for line in lines:
-        found, reason = parse_line(line)
+        found, reason = parse_line(line, suffixes.taken)
         good = [(host, tail) for host, tail in found if tail or host not in suffixes]
         if reason == SINGLE_LABEL and clean_host(line.strip("|^*. \t\r")) in suffixes:
             reason = PUBLIC_SUFFIX

@@ -32,11 +32,11 @@ _RULE = re.compile(r"^@@|#[@?$]?#|[*^]|\$[a-z~]+(?:[,=]|$)")
 _SPACE, _HASH, _DASH, _DOT, _UNDERSCORE = 32, 35, 45, 46, 95
 
 
-def parse_line(line: str) -> tuple[list[tuple[str, bytes]], str]:
+def parse_line(line: str, taken: frozenset[str] = frozenset()) -> tuple[list[tuple[str, bytes]], str]:
     """Keys (host, tail) that a line blocks, and the reason where it blocks nothing (or something in it is malformed).
 
     A domain blocks all below it. An address with a path blocks this page and all below it at a slash; with a query, or between
-    bars, that page alone. Ports are left out.
+    bars, that page alone. Ports are left out. `taken`: top-level domains that may be blocked whole.
 
     >>> [parse_line(line) for line in ("0.0.0.0 ads.example.com # x", "||Example.org^", "http://www.a.com/b/", "|http://a.com/b|")]
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -52,11 +52,11 @@ def parse_line(line: str) -> tuple[list[tuple[str, bytes]], str]:
     first, *names = text.split()
     if names and first not in SINKS:
         return [], MALFORMED
-    found = [parse_entry(name) for name in names or [first]]
+    found = [parse_entry(name, taken) for name in names or [first]]
     return [key for key in found if not isinstance(key, str)], next((why for why in found if isinstance(why, str)), "")
 
 
-def parse_entry(text: str) -> tuple[str, bytes] | str:
+def parse_entry(text: str, taken: frozenset[str]) -> tuple[str, bytes] | str:
     """The key of one domain or address, or the reason why there is none."""
     exact = len(text) > 2 and text[0] == text[-1] == "|" and text[1] != "|"
     bare = text.strip("|") if exact else text.removeprefix("||").removesuffix("^").removeprefix("*.").removeprefix(".")
@@ -69,7 +69,7 @@ def parse_entry(text: str) -> tuple[str, bytes] | str:
         return address.site, path + b"?" + query
     if path:
         return address.site, path
-    return (host, b"") if "." in host or ":" in host else SINGLE_LABEL
+    return (host, b"") if "." in host or ":" in host or host in taken else SINGLE_LABEL
 
 
 @kernel

@@ -46,7 +46,7 @@ def write_file(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
     for name, array in arrays.items():
         sections[name] = [array.dtype.str, len(array), at]
         at += _padded(array.nbytes)
-    text = json.dumps({**header, "sections": sections, "array_bytes": at}, sort_keys=True).encode()
+    text = json.dumps({**header, "sections": sections, "array_bytes": at}).encode()
     text += b" " * (_padded(START + len(text)) - START - len(text))
     digest = hashlib.sha256(text)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -22,7 +22,8 @@ class Suffixes:
     """Public suffixes but those `taken`: the names that the user wants to block whole."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        rules = set(suffix_rules()) - {clean_host(name) for name in taken}
+        self.taken = frozenset(clean_host(name) for name in taken)
+        rules = set(suffix_rules()) - self.taken
         self.names = frozenset(rule for rule in rules if rule[0] not in "*!")
         self.wild = frozenset(rule[2:] for rule in rules if rule.startswith("*.") and "." not in rule[2:])
         self.exceptions = frozenset(rule[1:] for rule in rules if rule[0] == "!")
@@ -49,6 +50,12 @@ def suffix_rules() -> tuple[str, ...]:
 
     lines = (line.split("//")[0].strip() for line in Path(PSLFILE).read_text(encoding="utf-8").splitlines())
     return tuple(clean_host(line) for line in lines if line)
+
+
+@cache
+def load_suffixes(taken: frozenset[str]) -> Suffixes:
+    """Made once for each set of names."""
+    return Suffixes(taken)
 
 
 def _keys(names: Iterable[str]) -> np.ndarray:

@@ -50,7 +50,7 @@ MAX_RATIO = 3.0
 OUTPUTS = ("wet", "base", "dropped")
 PARTS = {
     "HTTP head and body": ("ccpipe.warc.http:parse_response", "ccpipe.warc.http:decode_body"),
-    "URL filter": ("ccpipe.blocklist:Blocklist.match",),
+    "URL filter": ("ccpipe.urls.blocklist:Blocklist.reason",),
     "extract a page": ("ccpipe.extract:extract",),
     "write WET": ("ccpipe.wet_writer:WetWriter.write_text",),
     "rows to Parquet, join": ("ccpipe.extract:write_group", "ccpipe.extract:_shifted", "pyarrow:Table.from_pylist"),
