@@ -17,6 +17,9 @@ from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 META_BYTES = 4096
 """How far a declaration is looked for. The standard says 1024; real pages put scripts before it."""
 
+MIN_WIDE = 8
+"""Bytes of the shortest page that can be UTF-16 without a byte-order mark."""
+
 MAX_BROKEN_UTF8 = 0.05
 """Share of broken sequences up to which text still counts as UTF-8: pages cut in a character, one foreign byte in a comment."""
 
@@ -100,6 +103,8 @@ def codec_of(label: str) -> str | None:
 
 
 def _is_utf8(raw: bytes) -> bool:
+    if raw.isascii():
+        return True
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -147,7 +152,7 @@ def _guess(raw: bytes) -> str:
 def _wide(raw: bytes) -> str | None:
     """UTF-16 without a mark: every other byte of the markup is zero."""
     head = raw[:META_BYTES]
-    if b"\0" not in head:
+    if b"\0" not in head or len(head) < MIN_WIDE:
         return None
     for first, codec in ((1, "utf-16-le"), (0, "utf-16-be")):
         if 4 * head[first::2].count(0) > 3 * len(head[first::2]) and head[1 - first :: 2].count(0) == 0:
