@@ -32,13 +32,17 @@ class DedupConfig(StageConfig):
     group_shards: int = Field(64, description="shards per route file", ge=1)
     max_cluster: int = Field(100_000, description="documents; a larger component is reported and not merged, see cluster", ge=2)
     measure_similarity: bool = Field(True, description="fill dedup_similarity; opens the signature file of every linked shard")
-    memory_mb: int = tuning(1024, "memory for band keys in route and match, MiB", ge=1)
+    memory_mb: int = tuning(1024, "working memory of a process in route, match and cluster, MiB; what needs more uses the disk", ge=1)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.bands is None) != (self.rows is None):
             raise ValueError(f"bands = {self.bands}, rows = {self.rows}: give both, or neither and similarity chooses them")
         return self
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.memory_mb << 20
 
     def banding(self, n_hashes: int) -> Banding:
         """Bands and rows for signatures of `n_hashes` positions. Raises `ValueError` where they do not fit."""

@@ -130,7 +130,7 @@ class Cluster(Stage):
         files = [Array2D(path, "dedup.match", 2) for path in inputs["links"]]
         counts = Counts()
         counts.keep(sum(file.rows for file in files))
-        arrays = Arrays(self.config.memory_mb << 20, out["clusters"].parent)
+        arrays = Arrays(self.config.memory_bytes, out["clusters"].parent)
         numbering = _number_nodes(files, arrays)
         leads, components = find_components(numbering.length, _number_links(files, numbering), arrays)
         sizes = arrays.zeros(numbering.length, np.uint32)

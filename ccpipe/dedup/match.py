@@ -84,7 +84,7 @@ class Match(Stage):
         files = [BandFile(path) for path in inputs["route"]]
         _check_alike(files)
         counts = Counts()
-        half = max((self.config.memory_mb << 20) // 2, 1)
+        half = max(self.config.memory_bytes // 2, 1)
         links = PairSorter(half, out["links"].parent, unique=True)
         reader = RangeReader(files, half, out["links"].parent)
         linker = Linker()

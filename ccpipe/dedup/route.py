@@ -77,7 +77,7 @@ class Route(Stage):
         n_hashes = parts[0].sigs.columns
         banding = self.config.banding(n_hashes)
         header = BandHeader(counts.kept, banding.bands, banding.rows, n_hashes)
-        sorter = PairSorter(self.config.memory_mb << 20, out["route"].parent, expected=header.n_records)
+        sorter = PairSorter(self.config.memory_bytes, out["route"].parent, expected=header.n_records)
         for part in parts:
             _collect_keys(part, banding, sorter)
         write_bands(out["route"], header, sorter.blocks())
