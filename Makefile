@@ -6,6 +6,7 @@ stage  ?=
 config ?= run.toml
 args   ?=
 data   ?=
+sample ?=
 scale  ?=
 hours  ?= 0.1
 seed   ?= 1
@@ -20,7 +21,7 @@ CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
 
 .DEFAULT_GOAL := $(if $(scale),scale,help)
 .PHONY: help install models demo test check lint types format plan local submit sbatch retry redo diff estimate gc scale status doctor
-.PHONY: bench bench-hpc chaos clean
+.PHONY: bench bench-hpc bench-minhash chaos clean bench-extract
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,11 +84,17 @@ status: install  ## how far everything is, from files only (args=--watch)
 doctor: install  ## check Python, models, filesystem, Slurm, GPUs
 	@$(CCPIPE) doctor --config $(config) $(args)
 
-bench: install  ## figures of tests/bench (args=extract, minhash or annotators; data=FOLDER of *.warc.gz, or of *.txt)
-	$(PY) tests/bench/bench_$(or $(args),extract).py $(if $(data),$(if $(filter-out extract,$(args)),--text) $(data))
+bench: install  ## figures of tests/bench (args=stage, minhash or annotators; data=FOLDER of *.warc.gz, or of *.txt)
+	$(PY) tests/bench/bench_$(or $(args),stage).py $(if $(data),$(if $(filter-out stage,$(args)),--text) $(data))
+
+bench-extract: install  ## extractors side by side, ours too, on WARCs with gold (data=FOLDER sample=6 args="--texts out-of-fold.jsonl")
+	$(PY) tests/bench/bench_extract.py $(data) $(if $(sample),--sample $(sample)) $(args)
 
 bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit and datatrove (args="--units 1000")
 	$(PY) tests/bench/bench_hpc.py $(args)
+
+bench-minhash: install  ## speed and accuracy of signatures beside rensa, datasketch and datatrove (data="FILE ..." of real text)
+	$(PY) tests/bench/bench_minhash.py $(if $(data),--text $(data)) $(args)
 
 chaos: models  ## random faults on a real Slurm, and the verdict (hours=1 seed=7)
 	$(PY) tests/chaos/campaign.py --hours $(hours) --seed $(seed) $(args)

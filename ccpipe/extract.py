@@ -2,12 +2,13 @@
 
 In: `unit.detail["warcs"]`, the files in order. Out: `wet` (conversion records), `base` (`ccpipe.meta.BASE_SCHEMA`) and
 `dropped` (`DROPPED_SCHEMA`: where each dropped page lies and why, so that nothing is lost without a trace).
-A document is a `response` record: each is kept or dropped for one named reason. Records of other types (also `resource`)
-are counted in `extra` as `records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and
-removes no duplicates.
+A document is a `response` record, or a `conversion` record of a WET file, whose text is taken as it is: each is kept or dropped for one
+named reason. Metadata of WAT files are documents without text. Records of other types (also `resource`) are counted in `extra` as
+`records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and removes no duplicates.
 
 Reasons: record_cut, record_corrupt, url_blocked_<category>, no_http_header, http_status, too_large, expands_too_far,
-bad_content_encoding, not_html, undecodable, too_deep, too_many_attributes, too_many_elements, no_text, too_short.
+bad_content_encoding, not_html, not_plain_text, wat_has_no_text, undecodable, too_deep, too_many_attributes, too_many_elements,
+no_text, too_short.
 """
 
 from __future__ import annotations
@@ -24,14 +25,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe import guards, http
 from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
-from ccpipe.html import NotExtracted, clean, extract
+from ccpipe.html import NotExtracted, clean, extract, guards
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
-from ccpipe.record import HEADER_BYTES, Place, Record
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
-from ccpipe.warc import read_records
+from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
 from ccpipe.wet_writer import WetWriter
 
 SLICE_WET = "text.warc.wet.gz"
@@ -39,7 +38,10 @@ SLICE_ROWS = "rows.parquet"
 SLICE_DROPPED = "dropped.parquet"
 
 DROPPED_SCHEMA = pa.schema([("url", pa.string()), ("warc_path", pa.string()), ("warc_offset", pa.uint64()), ("reason", pa.string())])
-"""One row for each response record that is not kept, in the order of the archive."""
+"""One row for each document that is not kept, in the order of the archive."""
+
+WAT_STARTS = (b'{"Container"', b'{"Envelope"')
+"""How the JSON of a WAT record begins, in files of Common Crawl and of the Internet Archive."""
 
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z)?)?)?")
 """WARC-Date: W3C profile of ISO 8601, in UTC (WARC 1.1, section 5.4)."""
@@ -59,6 +61,8 @@ class Rows:
 
 class Extract(SlicedStage):
     """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; nothing is remembered between records."""
+
+    version = 2
 
     class Config(StageConfig):
         blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")
@@ -124,7 +128,7 @@ class Extract(SlicedStage):
         taken = 0
         for record in read_records(Path(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra):
             counts.extra[f"records_{record.kind}"] += 1
-            if record.kind == "response":
+            if _is_document(record):
                 try:
                     rows.kept.append(self._write(record, path, wet))
                     counts.keep()
@@ -154,6 +158,8 @@ class Extract(SlicedStage):
         category = self._blocklist.match(url) if self._blocklist else None
         if category:
             raise Dropped(f"url_blocked_{category}")
+        if record.kind != "response":
+            return self._given_text(record, url)
         response, body = self._body(record)
         limits = guards.Cost(self.config.max_depth, self.config.max_attributes, self.config.max_elements)
         page = extract(body, url, response.content_type, limits)
@@ -171,6 +177,31 @@ class Extract(SlicedStage):
             "charset": page.charset,
             "charset_source": page.charset_source,
             "html_bytes": len(body),
+        }
+
+    def _given_text(self, record: Record, url: str) -> dict[str, Any]:
+        """The row of a WET record, whose text somebody else has extracted. Raises `Dropped`."""
+        if record.kind != "conversion":
+            raise Dropped("wat_has_no_text")
+        if http.media_type(record.headers["content-type"]) not in ("", "text/plain"):
+            raise Dropped("not_plain_text")
+        if record.block_bytes > self.config.max_html_bytes:
+            raise Dropped("too_large")
+        text = clean(record.block.decode("utf-8", "replace").replace("\r\n", "\n")).strip()
+        if len(text) < self.config.min_text_chars:
+            raise Dropped("too_short" if text else "no_text")
+        return {
+            "text": text,
+            "url": url,
+            "host": host_of(url),
+            "title": "",
+            "warc_record_id": _one_line(record.headers["warc-record-id"]),
+            "warc_date": _date(record.headers["warc-date"]),
+            "http_status": None,
+            "content_type": "text/plain",
+            "charset": "utf-8",
+            "charset_source": "conversion",
+            "html_bytes": 0,
         }
 
     def _body(self, record: Record) -> tuple[http.Response, bytes]:
@@ -195,6 +226,13 @@ class Extract(SlicedStage):
         if not http.is_html(response, body):
             raise Dropped("not_html")
         return response, body
+
+
+def _is_document(record: Record) -> bool:
+    """Whether a record is to be kept or dropped for a reason: pages, texts of WET files, and what a WAT file has in their place."""
+    if record.kind == "metadata":
+        return http.media_type(record.headers["content-type"]) == "application/json" and record.block.lstrip().startswith(WAT_STARTS)
+    return record.kind in ("response", "conversion")
 
 
 def _address(record: Record) -> str:

@@ -36,6 +36,9 @@ MAX_REPEATED = 1 << 12
 """A document of more shingles that leaves a position empty in the first round repeats itself: with 4,096 different shingles one
 of 128 positions stays empty once in 10^12 documents. Its repeats are removed before the next round."""
 
+BLOCK = 256
+"""Shingles hashed at once."""
+
 FILLED = np.uint64(0)
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -94,35 +97,63 @@ def remove_repeats(shingles: np.ndarray) -> int:
 
 
 @kernel
+def throw(shingles: np.ndarray, salt: np.uint64, hashes: np.ndarray, limit: np.ndarray, opened: np.ndarray, first: bool) -> int:
+    """One round: `limit` takes the smallest values of its open positions; returns how many got their first, named in `opened`."""
+    k, n_opened = len(limit), 0
+    for start in range(0, len(shingles), BLOCK):
+        size = min(BLOCK, len(shingles) - start)
+        # hashed in a loop of its own, which compilers turn into vector instructions
+        for i in range(size):
+            hashes[i] = mix(shingles[start + i] ^ salt)
+        for i in range(size):
+            # the position comes from the upper half of the bits, the order within it from the lower
+            position = np.int64(((hashes[i] >> np.uint64(32)) * np.uint64(k)) >> np.uint64(32))
+            value = (hashes[i] << np.uint64(32)) | (hashes[i] >> np.uint64(32))
+            if first:
+                # which of these are smaller nobody can predict: no branch
+                limit[position] = min(limit[position], value)
+            elif value < limit[position]:
+                opened[n_opened] = position
+                n_opened += int(limit[position] == EMPTY)
+                limit[position] = value
+    if first:
+        for place in range(k):
+            opened[n_opened] = place
+            n_opened += int(limit[place] != EMPTY)
+    return n_opened
+
+
+@kernel
 def sketch(shingles: np.ndarray, seed: np.uint64, row: np.ndarray) -> None:
     """Fill `row`, uint64, shape (n_hashes,), from shingle hashes, which are reordered where they repeat much."""
     k, n = len(row), len(shingles)
     # what a value must stay below to be taken: nothing gets into a position that an earlier round filled
     limit = np.full(k, EMPTY, dtype=np.uint64)
-    row[:] = EMPTY
+    opened = np.empty(k + 1, dtype=np.int64)
+    hashes = np.empty(BLOCK, dtype=np.uint64)
     left = k
     for number in range(2 * k):
         salt = mix(seed + np.uint64(number + 1) * STEP)
+        n_opened = 0
         if number < k:
-            for i in range(n):
-                value = mix(shingles[i] ^ salt)
-                # the position comes from the upper half of the bits, the order within it from the lower
-                position = np.int64(((value >> np.uint64(32)) * np.uint64(k)) >> np.uint64(32))
-                value = (value << np.uint64(32)) | (value >> np.uint64(32))
-                if value < limit[position]:
-                    limit[position] = value
+            n_opened = throw(shingles[:n], salt, hashes, limit, opened, number == 0)
         elif limit[number - k] == EMPTY:
+            opened[0], n_opened = number - k, 1
             for i in range(n):
                 limit[number - k] = min(limit[number - k], mix(shingles[i] ^ salt))
-        for i in range(k):
-            if row[i] == EMPTY and limit[i] != EMPTY:
-                row[i] = limit[i]
-                limit[i] = FILLED
-                left -= 1
+        # only positions of this round are looked at: a round of few shingles and thousands of positions stays short
+        for i in range(n_opened):
+            row[opened[i]] = limit[opened[i]]
+            limit[opened[i]] = FILLED
+        left -= n_opened
         if left == 0:
             return
         if number == 0 and n > MAX_REPEATED:
             n = remove_repeats(shingles)
+    # the minimum of a position was the largest word there is: once in 2^64
+    for position in range(k):
+        if limit[position] != FILLED:
+            row[position] = limit[position]
 
 
 @kernel
@@ -138,6 +169,17 @@ def _sign(
         else:
             n = write_shingles(tokens[first:last], shingle)
             sketch(tokens[first : first + n], seed, rows[doc])
+
+
+@kernel
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Half as wide: uint64 of two dimensions -> uint32 of the same shape. Unequal positions become equal once in 2^32."""
+    result = np.empty(values.shape, dtype=np.uint32)
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            # minima are small and a position fixes its upper bits, so no half of them is uniform as it is
+            result[i, j] = mix(values[i, j]) >> np.uint64(32)
+    return result
 
 
 def sign(data: np.ndarray, offsets: np.ndarray, n_hashes: int = N_HASHES, shingle: int = SHINGLE, seed: int = SEED) -> Signatures:

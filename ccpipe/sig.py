@@ -1,7 +1,7 @@
 """The `sig` stage: one MinHash signature for every document of a shard.
 
-In: `wet` and, of `base`, the columns `wet_offset` and `wet_length`. Out: `sig`, a .npy file, uint64, shape
-(n_docs, n_hashes), row i for document i, readable with `numpy.load(path, mmap_mode="r")`. Every document is signed, so
+In: `wet` and, of `base`, the columns `wet_offset` and `wet_length`. Out: `sig`, a .npy file, uint64 (uint32 with hash_bits = 32),
+shape (n_docs, n_hashes), row i for document i, readable with `numpy.load(path, mmap_mode="r")`. Every document is signed, so
 that signatures serve any later choice of documents; `where` belongs to the stages that read them.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +18,17 @@ from pydantic import Field, field_validator
 from ccpipe.annotate import text_buffers
 from ccpipe.counts import Counts
 from ccpipe.meta import read_columns
-from ccpipe.minhash import N_HASHES, SEED, SHINGLE, sign
+from ccpipe.minhash import N_HASHES, SEED, SHINGLE, narrow, sign
 from ccpipe.stage import Inputs, Outputs, Stage, StageConfig, Unit, tuning
 from ccpipe.wet import read_texts
 
 
 class Sign(Stage):
     class Config(StageConfig):
-        n_hashes: int = Field(N_HASHES, description="positions of a signature; 8 bytes each on disk", ge=1, le=65_536)
+        n_hashes: int = Field(N_HASHES, description="positions of a signature; hash_bits / 8 bytes each on disk", ge=1, le=65_536)
+        hash_bits: Literal[32, 64] = Field(
+            64, description="width of a position; 32 halves the files, unequal positions are equal once in 2^32"
+        )
         shingle: int = Field(SHINGLE, description="tokens in a row that are compared as one", ge=1, le=1000)
         seed: int = Field(SEED, description="signatures of different seeds cannot be compared", ge=0, lt=1 << 63)
         batch_bytes: int = tuning(8 << 20, "compressed text read per batch, bytes", ge=1)
@@ -40,11 +44,12 @@ class Sign(Stage):
         counts = Counts()
         with out["sig"].open("wb") as file:
             shape = (len(places), self.config.n_hashes)
-            np.lib.format.write_array_header_1_0(file, {"descr": "<u8", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_1_0(file, {"descr": f"<u{self.config.hash_bits // 8}", "fortran_order": False, "shape": shape})
             for batch in self._batches(places):
                 text = read_texts(inputs["wet"][0], batch.column("wet_offset").to_numpy(), batch.column("wet_length").to_numpy())
                 signed = sign(*text_buffers(text), self.config.n_hashes, self.config.shingle, self.config.seed)
-                file.write(np.ascontiguousarray(signed.values, dtype="<u8").data)
+                values = narrow(signed.values) if self.config.hash_bits == 32 else signed.values
+                file.write(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
                 counts.keep(len(text))
                 counts.extra["tokens"] += int(signed.n_tokens.sum())
                 counts.extra["shorter_than_shingle"] += int((signed.n_tokens < self.config.shingle).sum())

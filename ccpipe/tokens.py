@@ -127,6 +127,11 @@ CHARS = build_table()
 """The character table that the kernels take as `chars`."""
 
 
+LETTER_OF_BYTE = np.zeros(256, dtype=np.uint8)
+"""For ASCII: 1 for what ends a token, the folded letter or digit for what is part of a word. 0: look closer (apostrophe, not ASCII)."""
+LETTER_OF_BYTE[:128] = np.select([CHARS[:128] >> 16 == WORD, CHARS[:128] >> 16 == BREAK], [CHARS[:128] & 0xFF, np.uint32(1)], np.uint32(0))
+
+
 @kernel
 def scan_document(data: np.ndarray, start: int, stop: int, chars: np.ndarray, hashes: np.ndarray, ranges: np.ndarray) -> int:
     """Tokens of data[start:stop]: returns how many, writes their hashes and byte ranges.
@@ -136,10 +141,23 @@ def scan_document(data: np.ndarray, start: int, stop: int, chars: np.ndarray, ha
     """
     # one loop without helpers on purpose: with arrays passed to helpers at every character it ran six times slower
     want_hashes, want_ranges = len(hashes) > 0, len(ranges) > 0
+    only_hashes = want_hashes and not want_ranges
     n, at, first, last = 0, start, start, start
     inside, joined = BREAK, False
     value = FNV_BASIS
     while at < stop:
+        if only_hashes and not joined and inside != CHAR and LETTER_OF_BYTE[data[at]] != 0:
+            if inside == BREAK:
+                value = FNV_BASIS
+            # a run of ASCII without branches: where words end nobody can predict, and a wrong guess costs as much as five letters
+            while at < stop and LETTER_OF_BYTE[data[at]] != 0:
+                letter = LETTER_OF_BYTE[data[at]]
+                hashes[n] = value
+                n += 1 if letter == 1 and inside == WORD else 0
+                inside = BREAK if letter == 1 else WORD
+                value = FNV_BASIS if letter == 1 else (value ^ np.uint64(letter)) * FNV_PRIME
+                at += 1
+            continue
         code, size = np.int64(data[at]), 1
         if code >= 0x80:
             left = stop - at
@@ -168,7 +186,7 @@ def scan_document(data: np.ndarray, start: int, stop: int, chars: np.ndarray, ha
         else:
             if inside != BREAK:
                 if want_hashes:
-                    hashes[n] = mix(value)
+                    hashes[n] = value
                 if want_ranges:
                     ranges[n, 0], ranges[n, 1] = first, last
                 n += 1
@@ -179,10 +197,13 @@ def scan_document(data: np.ndarray, start: int, stop: int, chars: np.ndarray, ha
                 first, last = at - size, at
     if inside != BREAK:
         if want_hashes:
-            hashes[n] = mix(value)
+            hashes[n] = value
         if want_ranges:
             ranges[n, 0], ranges[n, 1] = first, last
         n += 1
+    if want_hashes:
+        for i in range(n):
+            hashes[i] = mix(hashes[i])
     return n
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
+from ccpipe.warc.inflate import INFLATE_ERRORS, decompress
 
 COALESCE_BYTES = 1 << 16
 """Unwanted bytes that are read rather than sought over: a seek on a parallel filesystem costs more than 64 KiB."""
@@ -33,8 +34,8 @@ def text_digest(text: bytes) -> str:
 def parse_member(member: bytes | memoryview) -> bytes:
     """The text of one conversion record, from its gzip member. Raises `ValueError` when it is not one."""
     try:
-        record = zlib.decompress(member, wbits=31)
-    except zlib.error as error:
+        record = decompress(member)
+    except INFLATE_ERRORS as error:
         raise ValueError(f"not one gzip member ({error})") from None
     head, separator, body = record.partition(b"\r\n\r\n")
     if not separator or not head.startswith(b"WARC/"):

@@ -133,6 +133,16 @@ def do_demo(args: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
 
 
+def do_dedup_curve(args: argparse.Namespace) -> int:
+    from jobs.curve import Wish, run_curve
+
+    wish = Wish(args.similarity, args.hashes, args.recall, args.max_bands, args.bands, args.rows, tuple(args.preset))
+    try:
+        return run_curve(CONSOLE, wish, args.pairs, args.svg, args.json)
+    except FileNotFoundError as error:
+        raise UsageError(f"no file {error.filename}; expected lines similarity,pairs such as 0.85,1200") from error
+
+
 def do_build_blocklist(args: argparse.Namespace) -> int:
     from ccpipe.blocklist import NotABlocklist, build_blocklist, folder_sources
 

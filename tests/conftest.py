@@ -24,8 +24,8 @@ REPO = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the real WARCs, texts and labels beside the checkout; the test is skipped where it is absent."""
-    folder = REPO.parent / "shared" / "data"
+    """Folder of the real WARCs, texts and labels, beside the checkout or named by CCPIPE_SHARED; the test is skipped without."""
+    folder = Path(os.environ.get("CCPIPE_SHARED") or REPO.parent / "shared", "data")
     if not folder.is_dir():
         pytest.skip("no real data beside the checkout (../shared/data)")
     return folder

@@ -1,6 +1,6 @@
 """The files between the phases, with the checks that keep wrong data from being merged.
 
-Signature file: .npy, uint64, shape (n_docs, n_hashes), as the sig stage writes it.
+Signature file: .npy, uint64 or uint32, shape (n_docs, n_hashes), as the sig stage writes it.
 Band file (route), little-endian: 64 bytes of header (`MAGIC`, then uint64 index_bits, n_records, n_docs, bands, rows, n_hashes,
 0); an index of 2^index_bits + 1 uint64, entry b = records whose key's upper index_bits bits are below b; the records, uint64
 key and uint64 document, sorted by key, then document. So any range of keys is one short read, whatever the partitions.
@@ -125,9 +125,9 @@ def write_bands(path: Path, header: BandHeader, parts: Iterable[np.ndarray]) -> 
 
 
 class Array2D:
-    """A .npy file of uint64 with two dimensions, checked before anything is read. Raises `BadFile`."""
+    """A .npy file of two dimensions, checked before anything is read: uint64, or another of `kinds`. Raises `BadFile`."""
 
-    def __init__(self, path: Path, stage: str, columns: int | None = None) -> None:
+    def __init__(self, path: Path, stage: str, columns: int | None = None, kinds: tuple[str, ...] = ("<u8",)) -> None:
         self.path, self.stage = path, stage
         try:
             with path.open("rb") as file:
@@ -136,19 +136,20 @@ class Array2D:
                 self.start = file.tell()
         except ValueError as error:
             raise BadFile(f"{path} is no .npy file ({error}): rerun {stage} for it") from None
-        if len(shape) != 2 or fortran or dtype != np.dtype("<u8") or (columns is not None and shape[1] != columns):
-            wanted = f"uint64 of shape (n, {columns or 'hashes'})"
+        if len(shape) != 2 or fortran or dtype.str not in kinds or (columns is not None and shape[1] != columns):
+            wanted = f"{' or '.join(np.dtype(kind).name for kind in kinds)} of shape (n, {columns or 'hashes'})"
             raise BadFile(f"{path} holds {dtype} of shape {shape}, expected {wanted}: rerun {stage} for it")
-        self.rows, self.columns = int(shape[0]), int(shape[1])
-        size, expected = path.stat().st_size, self.start + self.rows * self.columns * 8
+        self.rows, self.columns, self.dtype = int(shape[0]), int(shape[1]), dtype
+        self.row_bytes = self.columns * dtype.itemsize
+        size, expected = path.stat().st_size, self.start + self.rows * self.row_bytes
         if size != expected:
             raise BadFile(f"{path} has {size} bytes, shape {shape} needs {expected}: rerun {stage} for it")
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Rows first..last - 1: uint64, shape (last - first, columns)."""
+        """Rows first..last - 1: shape (last - first, columns)."""
         with self.path.open("rb") as file:
-            file.seek(self.start + first * self.columns * 8)
-            found = np.fromfile(file, "<u8", (last - first) * self.columns)
+            file.seek(self.start + first * self.row_bytes)
+            found = np.fromfile(file, self.dtype, (last - first) * self.columns)
         if len(found) != (last - first) * self.columns:
             raise BadFile(f"{self.path} ends within rows {first}..{last}: rerun {self.stage} for it")
         return found.reshape(-1, self.columns)
@@ -158,13 +159,13 @@ class Array2D:
 
     def map(self) -> np.ndarray:
         """All rows, memory mapped: for a few rows here and there."""
-        mapped: np.ndarray = np.memmap(self.path, "<u8", "r", self.start, (self.rows, self.columns)) if self.rows else self.read_all()
+        mapped: np.ndarray = np.memmap(self.path, self.dtype, "r", self.start, (self.rows, self.columns)) if self.rows else self.read_all()
         return mapped
 
 
 def open_signatures(path: Path, n_rows: int | None = None) -> Array2D:
     """The signatures of a shard; `n_rows`: documents of its base. Raises `BadFile`."""
-    sigs = Array2D(path, "sig")
+    sigs = Array2D(path, "sig", kinds=("<u8", "<u4"))
     if n_rows is not None and sigs.rows != n_rows:
         raise BadFile(f"{path} has {sigs.rows} signatures, the base of its shard {n_rows} documents: rerun sig for this shard")
     return sigs

@@ -105,10 +105,10 @@ def measure_similarity(sigs: Sequence[Path], shard: int, rows: np.ndarray, other
         at = np.flatnonzero(shards == other_shard)
         theirs = open_signatures(sigs[other_shard])
         other_rows = (others[at] & ROW_MASK).astype(np.int64)
-        if theirs.columns != mine.columns or other_rows.max() >= theirs.rows:
+        if (theirs.columns, theirs.dtype) != (mine.columns, mine.dtype) or other_rows.max() >= theirs.rows:
             raise BadFile(
-                f"{theirs.path} has {theirs.rows} signatures of {theirs.columns} hashes; row {other_rows.max()} of {mine.columns} is "
-                "wanted: the clusters come from other signatures, rerun dedup.route"
+                f"{theirs.path} has {theirs.rows} signatures of {theirs.columns} {theirs.dtype} hashes; row {other_rows.max()} of "
+                f"{mine.columns} {mine.dtype} is wanted: the clusters come from other signatures, rerun dedup.route"
             )
         result[at] = (mine.map()[rows[at]] == theirs.map()[other_rows]).mean(axis=1)
     return result

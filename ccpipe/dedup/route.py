@@ -71,7 +71,7 @@ class Route(Stage):
         # in the order of documents, so that equal keys come out in that order
         order = sorted(range(len(unit.shards)), key=lambda position: unit.shards[position])
         parts = [self._open(unit.shards[position], inputs, position, counts) for position in order]
-        widths = {str(part.sigs.path): part.sigs.columns for part in parts}
+        widths = {str(part.sigs.path): f"{part.sigs.columns} x {part.sigs.dtype.itemsize * 8} bits" for part in parts}
         if len(set(widths.values())) > 1:
             raise BadFile(f"signatures of different width cannot be compared ({widths}): rerun sig for the odd shards")
         n_hashes = parts[0].sigs.columns

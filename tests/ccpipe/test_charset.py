@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccpipe.charset import codec_of, decode
+from ccpipe.html.charset import codec_of, decode
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
 JAPANESE = "川の水は夜のうちに増え、朝には低い畑がすべて水の下になっていた。村の人は誰もこんな春を覚えていなかった。カタカナも少し。"

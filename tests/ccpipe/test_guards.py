@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from ccpipe.guards import MAX_ATTRIBUTES, MAX_DEPTH, broken_rule, measure
+from ccpipe.html.guards import MAX_ATTRIBUTES, MAX_DEPTH, broken_rule, measure
 
 DEEP = {
     "unclosed_div": b"<div>" * 100_000,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warc_pages import bomb
 
-from ccpipe.http import BadEncoding, ExpandsTooFar, Response, decode_body, is_html, join_chunks, media_type, parse_response
+from ccpipe.warc.http import BadEncoding, ExpandsTooFar, Response, decode_body, is_html, join_chunks, media_type, parse_response
 
 LIMIT = 1_000_000
 BODY = b"<html>" + b"words and more words " * 2000

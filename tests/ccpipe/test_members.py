@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from warc_pages import bomb, member, page
 
-from ccpipe.members import Member, MemberReader
+from ccpipe.warc.members import Member, MemberReader
 
 
 def read(data: bytes, limit: int = 1 << 20, offset: int = 0) -> list[Member]:

@@ -218,6 +218,15 @@ def test_sig_stage_of_an_empty_shard(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out.npy", mmap_mode="r").shape == (0, 128)
 
 
+def test_sig_stage_writes_half_the_bytes_on_request(tmp_path: Path) -> None:
+    texts = ["one two three four five six seven", "中文", ""]
+    inputs = write_shard(tmp_path, texts)
+    Sign("sig", Sign.Config(hash_bits=32)).run(Unit("00000", 0, (0,), {}), inputs, {"sig": tmp_path / "out.npy"})
+    found = np.load(tmp_path / "out.npy")
+    assert found.dtype == np.uint32
+    assert found.tolist() == minhash.narrow(sign_texts(texts)).tolist()
+
+
 def test_sig_refuses_where() -> None:
     with pytest.raises(ValidationError, match="dedup table"):
         Sign.Config(where="lid_label = 'en'")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+
+import zstandard
 
 PROSE = (
     "The river rose in the night, and by the morning the lower fields were under water. Nobody in the village could "
@@ -57,3 +60,30 @@ def bomb(megabytes: int) -> bytes:
     """A gzip stream that expands to this many MB of `a`, made without holding them."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join(packer.compress(b"a" * 1_000_000) for _ in range(megabytes)) + packer.flush()
+
+
+def frame(data: bytes, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
+    """One zstd frame that states its size and has a checksum, as WARC-zstd recommends."""
+    return zstandard.ZstdCompressor(dict_data=dictionary, write_checksum=True).compress(data)
+
+
+def bare_frame(data: bytes) -> bytes:
+    """One zstd frame as a stream leaves it: size not stated, no checksum."""
+    packer = zstandard.ZstdCompressor(write_checksum=False, write_content_size=False).compressobj()
+    return packer.compress(data) + packer.flush()
+
+
+def train_dictionary() -> zstandard.ZstdCompressionDict:
+    return zstandard.train_dictionary(8192, [page(n) for n in range(1000, 1400)])
+
+
+def zstd_archive(records: Sequence[bytes], packed: bool) -> bytes:
+    """A `.warc.zst`: the dictionary in a skippable frame, compressed or not, then one frame for each record."""
+    dictionary = train_dictionary()
+    raw = frame(dictionary.as_bytes()) if packed else dictionary.as_bytes()
+    head = (0x184D2A5D).to_bytes(4, "little") + len(raw).to_bytes(4, "little") + raw
+    return head + b"".join(frame(one, dictionary) for one in records)
+
+
+def sliced(data: bytes, size: int) -> list[bytes]:
+    return [data[i : i + size] for i in range(0, len(data), size)]

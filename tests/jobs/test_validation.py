@@ -317,8 +317,8 @@ def test_the_last_line_of_the_demo() -> None:
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
-        ([], "bench_extract.py"),
-        (["data=warcs"], "bench_extract.py warcs"),
+        ([], "bench_stage.py"),
+        (["data=warcs"], "bench_stage.py warcs"),
         (["args=minhash"], "bench_minhash.py"),
         (["args=minhash", "data=texts"], "bench_minhash.py --text texts"),
         (["args=annotators", "data=texts"], "bench_annotators.py --text texts"),
@@ -330,7 +330,7 @@ def test_make_bench(arguments: list[str], command: str) -> None:
     assert shown.splitlines()[-1].split("tests/bench/")[1].split() == command.split()
 
 
-def test_the_extract_benchmark_needs_no_folder() -> None:
-    script = Path(__file__).resolve().parents[1] / "bench" / "bench_extract.py"
+def test_the_benchmark_of_the_stage_needs_no_folder() -> None:
+    script = Path(__file__).resolve().parents[1] / "bench" / "bench_stage.py"
     done = subprocess.run([sys.executable, str(script), "--repeats", "1"], capture_output=True, text=True, check=True)
-    assert re.search(r"4 WARCs, 110 pages", done.stdout) and "whole stage" in done.stdout
+    assert re.search(r"4 WARCs, 110 pages", done.stdout) and "x reading and parsing" in done.stdout

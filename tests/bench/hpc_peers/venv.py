@@ -11,14 +11,14 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 VENV = Path(__file__).resolve().parents[3] / ".cache" / "bench-venv"
 
 
-def peers_python() -> Path:
-    """Python with datatrove and submitit. Installs them where they are not yet, or at other versions than `requirements.txt` says."""
-    python, stamp = VENV / "bin" / "python", VENV / "installed.txt"
-    wanted = REQUIREMENTS.read_text()
+def peers_python(requirements: Path = REQUIREMENTS, folder: Path = VENV) -> Path:
+    """Python with the pinned packages. Installs them where they are not yet, or at other versions than `requirements` says."""
+    python, stamp = folder / "bin" / "python", folder / "installed.txt"
+    wanted = requirements.read_text()
     if stamp.exists() and stamp.read_text() == wanted:
         return python
-    venv.create(VENV, with_pip=True, clear=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", str(REQUIREMENTS)]
+    venv.create(folder, with_pip=True, clear=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", str(requirements)]
     subprocess.run(pip, check=True, stdout=sys.stderr)
     stamp.write_text(wanted)
     return python

@@ -11,7 +11,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from ccpipe.warc.inflate import INFLATE_ERRORS, inflater
 
 CHUNK_BYTES = 1 << 18
 """Compressed bytes per read: a quarter of a MiB keeps a parallel filesystem busy and a cache warm."""
@@ -32,7 +34,8 @@ class Member:
     """One gzip member: `offset` and `length` in bytes of the file, `data` its first bytes, `size` all its inflated bytes.
 
     damage: None, or what is wrong: `cut` (the file ends inside), `corrupt` (deflate or checksum error), `junk` (bytes that
-    are no gzip member; `data` is then empty). `size` is unknown (-1) until `MemberReader.finish` has run.
+    are no gzip member; `data` is then empty), `no_dictionary` (a zstd frame whose dictionary is elsewhere). `size` is unknown
+    (-1) until `finish` has run. A zstd frame is told of in the same words.
     """
 
     offset: int
@@ -61,6 +64,13 @@ class MemberReader:
             yield member
             self.finish(member)
 
+    def read(self, member: Member, at_most: int) -> bytes:
+        """The next bytes of `member` behind those already given; empty at its end or at damage."""
+        while member.length < 0 and member.damage is None and not self._inflater.eof:
+            if data := self._inflate(member, at_most):
+                return data
+        return b""
+
     def finish(self, member: Member) -> None:
         """Find the end of `member`: fills `length` and `size`, and `damage` where there is some."""
         if member.length >= 0:
@@ -76,7 +86,7 @@ class MemberReader:
         member.length = end - member.offset
 
     def _open(self) -> Member:
-        self._inflater = zlib.decompressobj(wbits=31)
+        self._inflater: Any = inflater()
         member = Member(self._position(), b"")
         parts: list[bytes] = []
         size = 0
@@ -108,8 +118,8 @@ class MemberReader:
             member.damage = "cut"
             return b""
         try:
-            data = self._inflater.decompress(self._buffer, at_most)
-        except zlib.error:
+            data: bytes = self._inflater.decompress(self._buffer, at_most)
+        except INFLATE_ERRORS:
             member.damage = "corrupt"
             return b""
         self._buffer = self._inflater.unconsumed_tail
@@ -160,12 +170,17 @@ class MemberReader:
         return offset + len(window)
 
     def _holds_record(self, offset: int) -> bool:
+        return self.starts_at(offset).startswith(RECORD_STARTS)
+
+    def starts_at(self, offset: int) -> bytes:
+        """The first bytes of the member at `offset`, blanks aside; empty where there is none. The caller is between two members."""
         self._file.seek(offset)
         try:
             start = zlib.decompressobj(wbits=31).decompress(self._file.read(PROBE_BYTES), 64)
         except zlib.error:
-            return False
-        return start.lstrip().startswith(RECORD_STARTS)
+            start = b""
+        self._file.seek(self._next_read)
+        return start.lstrip()
 
     def _seek(self, offset: int) -> None:
         self._file.seek(offset)

@@ -1,4 +1,4 @@
-"""Main text of an HTML page: `extract(html)`, a pure function that needs nothing else of the pipeline.
+"""Main text of an HTML page: `extract(html)`, a pure function that needs nothing else of the project.
 
 In: the bytes of a page as they were served (content encodings undone), with its address and Content-Type where known.
 Out: `Extracted`: main text, title, language as stated by the page, charset. Raises `NotExtracted` with a named reason
@@ -14,24 +14,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
-from ccpipe import charset, guards
-from ccpipe.blocks import read_blocks
-from ccpipe.maintext import main_blocks, render
+from ccpipe.html import charset, guards
+from ccpipe.html.blocks import scan
+from ccpipe.html.maintext import MODES, load_model, main_blocks, probabilities, render
+from ccpipe.html.stated import Stated, read_stated
 
 MAX_UNDECODABLE = 0.3
 """Share of the non-ASCII characters that may be lost; beyond it the page is binary data or in no known charset."""
 
 FEW_CHARS = 200
-"""Main text below this sends a second look at the hidden parts: pages of one script, forums with a <noscript> version."""
-
-MAX_TITLE = 1_000
-"""Characters kept of a title."""
+"""Main text below this is replaced by what the page states in JSON-LD, if that is longer: pages that scripts build."""
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff\ufffe\uffff]")
 """Control characters but tab and newline, and marks that have no width: soft hyphen, zero-width space, word joiner."""
-_LANG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*")
 
 
 class NotExtracted(Exception):
@@ -42,7 +39,7 @@ class NotExtracted(Exception):
 class Extracted:
     """text: lines of main text, empty where there is none; title: one line; lang: as in <html lang>, empty if not stated.
 
-    charset, charset_source: see `ccpipe.charset`. All strings are valid UTF-8 without control characters but tab and newline.
+    charset, charset_source: see `ccpipe.html.charset`. All strings are valid UTF-8 without control characters but tab and newline.
     """
 
     text: str
@@ -52,8 +49,22 @@ class Extracted:
     charset_source: str
 
 
-def extract(html: bytes, url: str = "", content_type: str | None = None, limits: guards.Cost = guards.LIMITS) -> Extracted:
-    """Main text and title of one page. Raises `NotExtracted`. `url` is not used yet: no rule depends on the site."""
+def extract(
+    html: bytes,
+    url: str = "",
+    content_type: str | None = None,
+    limits: guards.Cost = guards.LIMITS,
+    *,
+    mode: str = "balanced",
+    markdown: bool = False,
+) -> Extracted:
+    """Main text and title of one page. Raises `NotExtracted`; ValueError for an unknown mode.
+
+    `content_type`: the HTTP header's value, for its charset. `mode`: precision (less of what may be boilerplate), balanced or recall
+    (less lost). `markdown`: headings, code and tables marked. `url` is not used yet: no rule depends on the site.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r}, expected one of {', '.join(MODES)}")
     decoded = charset.decode(html, content_type or "")
     if decoded.errors > MAX_UNDECODABLE:
         raise NotExtracted("undecodable")
@@ -63,8 +74,9 @@ def extract(html: bytes, url: str = "", content_type: str | None = None, limits:
         raise NotExtracted(broken)
     # without events: with them, options inside one <select> take quadratic time (40,000: 4 s)
     tree = LexborHTMLParser(utf8, options=LexborDocumentOptions.WO_EVENTS)
-    text = _main_text(tree.body) if tree.body is not None else ""
-    return Extracted(text, _title(tree), _lang(tree), decoded.charset, decoded.source)
+    stated = read_stated(tree, utf8)
+    text = clean(_main_text(tree, stated, mode, markdown)).strip()
+    return Extracted(text, clean(stated.title), stated.lang, decoded.charset, decoded.source)
 
 
 def extract_text(html: bytes, url: str = "", content_type: str | None = None) -> str:
@@ -75,15 +87,21 @@ def extract_text(html: bytes, url: str = "", content_type: str | None = None) ->
         return ""
 
 
-def _main_text(body: LexborNode) -> str:
-    """Main text; where next to nothing is to be seen, also of what the page keeps hidden until its scripts have run."""
-    page = read_blocks(body)
-    text = clean(render(page, main_blocks(page))).strip()
-    if len(text) >= FEW_CHARS:
-        return text
-    page = read_blocks(body, hidden=True)
-    more = clean(render(page, main_blocks(page))).strip()
-    return more if len(more) >= max(FEW_CHARS, 3 * len(text)) else text
+def _main_text(tree: LexborHTMLParser, stated: Stated, mode: str, markdown: bool) -> str:
+    written = tree.body.html if tree.body is not None else None
+    model = load_model()
+    page = scan((written or "").encode("utf-8", "replace"), model.scores, stated.title)
+    chances = probabilities(model, page, stated.body, stated.lead)
+    text = render(page, main_blocks(page, chances, mode), markdown)
+    if len(text) < FEW_CHARS:
+        told = _lines(stated.body) or _lines(stated.lead)
+        if len(told) > 2 * len(text):
+            return told
+    return text
+
+
+def _lines(text: str) -> str:
+    return "\n".join(line for line in (" ".join(part.split()) for part in text.split("\n")) if line)
 
 
 def clean(text: str) -> str:
@@ -93,15 +111,3 @@ def clean(text: str) -> str:
     'abc\\td'
     """
     return _CONTROL.sub("", text).encode("utf-8", "ignore").decode("utf-8")
-
-
-def _title(tree: LexborHTMLParser) -> str:
-    node = tree.css_first("head > title") or tree.css_first("h1")
-    return clean(" ".join(node.text().split()))[:MAX_TITLE] if node is not None else ""
-
-
-def _lang(tree: LexborHTMLParser) -> str:
-    root = tree.root
-    stated = (root.attributes.get("lang") or root.attributes.get("xml:lang") or "") if root is not None else ""
-    found = _LANG.fullmatch(stated.strip())
-    return found[0] if found else ""

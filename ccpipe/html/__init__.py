@@ -1,0 +1,8 @@
+"""Main text of HTML pages, by itself: `from ccpipe.html import extract`. See docs/extraction.md.
+
+Of the project it loads `ccpipe.kernels` alone (the decorator of compiled functions); besides numpy, numba, selectolax and resiliparse.
+"""
+
+from ccpipe.html.extraction import Extracted, NotExtracted, clean, extract, extract_text
+
+__all__ = ["Extracted", "NotExtracted", "clean", "extract", "extract_text"]
