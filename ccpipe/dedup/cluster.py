@@ -24,8 +24,9 @@ from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.external import Arrays
 from ccpipe.dedup.files import Array2D, BadFile, write_rows
 from ccpipe.dedup.numbering import Numbering
+from ccpipe.dedup.phase import Phase
 from ccpipe.kernels import kernel
-from ccpipe.stage import Inputs, Outputs, Stage, Unit
+from ccpipe.stage import Inputs, Outputs, Unit
 
 BLOCK_ROWS = 1 << 17
 """Links read, and rows written, at once."""
@@ -120,7 +121,9 @@ def find_components(n_nodes: int, links: Iterable[tuple[np.ndarray, np.ndarray]]
     return leads, parent
 
 
-class Cluster(Stage):
+class Cluster(Phase):
+    phase = "cluster"
+
     class Config(DedupConfig):
         pass
 

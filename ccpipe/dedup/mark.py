@@ -25,8 +25,9 @@ import pyarrow as pa
 from ccpipe.counts import Counts
 from ccpipe.dedup import DedupConfig, family
 from ccpipe.dedup.files import Array2D, BadFile, open_signatures
+from ccpipe.dedup.phase import Phase
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups, write_group
-from ccpipe.stage import Inputs, Outputs, Stage, Unit
+from ccpipe.stage import Inputs, Outputs, Unit
 
 COLUMNS = {
     "cluster": pa.uint64(),
@@ -40,7 +41,9 @@ COLUMNS = {
 ROW_MASK = np.uint64(0xFFFFFFFF)
 
 
-class Mark(Stage):
+class Mark(Phase):
+    phase = "mark"
+
     class Config(DedupConfig):
         pass
 

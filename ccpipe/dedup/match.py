@@ -20,8 +20,9 @@ from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import BadFile, BandFile, write_rows
 from ccpipe.dedup.keys import key_range
 from ccpipe.dedup.pairs import BYTES_PER_PAIR, sort_pairs
+from ccpipe.dedup.phase import Phase
 from ccpipe.kernels import kernel
-from ccpipe.stage import Inputs, Outputs, Stage, Unit
+from ccpipe.stage import Inputs, Outputs, Unit
 
 BLOCK_RECORDS = 1 << 16
 """Records read at once from a file whose range must be sorted on disk."""
@@ -71,7 +72,9 @@ class Linker:
         return links[:n]
 
 
-class Match(Stage):
+class Match(Phase):
+    phase = "match"
+
     class Config(DedupConfig):
         pass
 

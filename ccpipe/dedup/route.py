@@ -10,11 +10,10 @@ that the signatures are read once whatever the memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from ccpipe.bands import Banding, curve, threshold
 from ccpipe.counts import Counts
@@ -22,9 +21,9 @@ from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
 from ccpipe.dedup.keys import band_keys
+from ccpipe.dedup.phase import Phase
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups
-from ccpipe.minhash import N_HASHES
-from ccpipe.stage import Inputs, Outputs, Stage, Unit
+from ccpipe.stage import Inputs, Outputs, Unit
 
 READ_BYTES = 4 << 20
 """Signatures read at once: 4,096 of 128 hashes, which the third cache holds until they are hashed."""
@@ -42,19 +41,13 @@ class Part:
     ids: np.ndarray
 
 
-class Route(Stage):
+class Route(Phase):
+    phase = "route"
+
     class Config(DedupConfig):
         pass
 
     ignores = frozenset(("partitions", "keep", "max_cluster", "measure_similarity"))
-
-    _n_hashes: int = N_HASHES
-    """Width of the signatures that the flow writes; known after `check_inputs`."""
-
-    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
-        # a stage of somebody's own that signs may call its width otherwise; then `run` finds out
-        self._n_hashes = getattr(writers["sig"].config, "n_hashes", N_HASHES)
-        self.config.banding(self._n_hashes)
 
     def explain(self) -> list[str]:
         banding = self.config.banding(self._n_hashes)

@@ -80,7 +80,8 @@ class Spent:
 
 def run_job(job: Job) -> Spent:
     for position, shard in enumerate(job.make):
-        job.crawl.write(shard, job.inputs["sig"][position], job.inputs["base"][position])
+        job.crawl.write_signatures(shard, job.inputs["sig"][position])
+        job.crawl.write_base(shard, job.inputs["base"][position])
     stage = STAGES[job.phase]
     start, cpu = time.perf_counter(), time.process_time()
     counts = stage(f"dedup.{job.phase}", stage.Config.model_validate(job.config)).run(job.unit, job.inputs, {OUTPUTS[job.phase]: job.out})

@@ -77,9 +77,7 @@ def test_any_way_to_cut_the_work_equals_brute_force(
 
 
 @pytest.mark.parametrize("keep", ["first", "component"])
-def test_what_does_not_fit_the_memory_goes_to_disk_and_gives_the_same_bytes(
-    tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_the_memory_goes_to_disk(tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every phase spills, nothing of it is left, and all files equal those of a run in memory."""
     sigs = planted(np.random.default_rng(3), (300, 200, 100), width=32)
     config = {"bands": 8, "rows": 4, "partitions": 2, "keep": keep}
@@ -168,5 +166,5 @@ def test_killed_at_any_call_nothing_is_left_and_the_next_attempt_writes_the_same
         deaths += killed
         if not killed:
             break
-        calls += 3
+        calls += 1 + calls // 3
     assert deaths > 5
