@@ -54,8 +54,9 @@ class Sizes:
         return round(self.documents * LINKED) if self.linked is None else self.linked
 
     def explain(self, phase: str) -> list[str]:
-        """Sentences for one phase: route, match, cluster or mark."""
-        return {"route": self._route, "match": self._match, "cluster": self._cluster, "mark": self._mark}[phase]()
+        """Sentences for one phase: route, match, cluster or mark; none for others."""
+        known = {"route": self._route, "match": self._match, "cluster": self._cluster, "mark": self._mark}
+        return known[phase]() if phase in known else []
 
     # --- bytes, tested against what the phases do ---
 

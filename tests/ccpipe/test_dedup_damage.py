@@ -30,6 +30,17 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def lost(path: Path) -> None:
+    path.unlink()
+
+
+def of_another_run(path: Path) -> None:
+    """Header and index of this file, records of another one of the same size."""
+    data = bytearray(path.read_bytes())
+    data[-16:-8] = (5).to_bytes(8, "little")
+    path.write_bytes(bytes(data))
+
+
 def float_array(path: Path) -> None:
     np.save(path, np.zeros((3, 4)))
 
@@ -45,20 +56,25 @@ def other_rows(path: Path) -> None:
 
 
 DAMAGE = [
-    (Route, "sig", truncate, "rerun sig"),
-    (Route, "sig", foreign, "rerun sig"),
-    (Route, "sig", empty, "rerun sig"),
+    (Route, "sig", truncate, "type ccpipe redo --stage sig "),
+    (Route, "sig", foreign, "type ccpipe redo --stage sig "),
+    (Route, "sig", empty, "type ccpipe redo --stage sig "),
     (Route, "sig", float_array, "expected uint64"),
     (Route, "sig", other_rows, "has 3 signatures, the base of its shard 10"),
     (Match, "route", truncate, "its header promises"),
     (Match, "route", foreign, "CCBANDS1"),
     (Match, "route", empty, "CCBANDS1"),
     (Match, "route", bad_index, "index does not fit"),
-    (Cluster, "links", truncate, "rerun dedup.match"),
-    (Cluster, "links", foreign, "rerun dedup.match"),
+    (Match, "route", of_another_run, "the records are not those of the index; type ccpipe redo --stage dedup.route"),
+    (Route, "sig", lost, "is gone, expected what sig committed: type ccpipe redo --stage sig "),
+    (Match, "route", lost, "is gone, expected what dedup.route committed: type ccpipe redo --stage dedup.route "),
+    (Cluster, "links", lost, "is gone, expected what dedup.match committed: type ccpipe redo --stage dedup.match "),
+    (Mark, "clusters", lost, "is gone, expected what dedup.cluster committed: type ccpipe redo --stage dedup.cluster "),
+    (Cluster, "links", truncate, "type ccpipe redo --stage dedup.match "),
+    (Cluster, "links", foreign, "type ccpipe redo --stage dedup.match "),
     (Cluster, "links", other_rows, "expected uint64 of shape"),
-    (Mark, "clusters", truncate, "rerun dedup.cluster"),
-    (Mark, "clusters", foreign, "rerun dedup.cluster"),
+    (Mark, "clusters", truncate, "type ccpipe redo --stage dedup.cluster "),
+    (Mark, "clusters", foreign, "type ccpipe redo --stage dedup.cluster "),
 ]
 
 
@@ -66,7 +82,7 @@ DAMAGE = [
 def test_damaged_files_are_named_and_nothing_is_written(
     tmp_path: Path, stage: Any, dataset: str, damage: Callable[[Path], None], message: str
 ) -> None:
-    run = Run(tmp_path / "run", planted(np.random.default_rng(0), (10, 10)), {**SMALL, "partitions": 1})
+    run = Run(tmp_path / "run", planted(np.random.default_rng(0), (10, 2000)), {**SMALL, "partitions": 1})
     run.all()
     broken = run.path(dataset, 0)
     damage(broken)
