@@ -90,7 +90,8 @@ def run_job(job: Job) -> Spent:
         for path in job.inputs["sig"]:
             path.unlink()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Spent(seconds, cpu, peak, job.out.stat().st_size, counts.extra["spilled_bytes"], dict(counts.extra))
+    written, spilled = job.out.stat().st_size, counts.extra["spilled_bytes"]
+    return Spent(seconds, cpu, peak, written, spilled, extra=dict(counts.extra))
 
 
 def warm_up() -> None:
