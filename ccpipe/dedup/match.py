@@ -98,8 +98,9 @@ class Match(DedupStage):
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
         banding = self.config.banding(getattr(writers["sig"].config, "n_hashes", N_HASHES))
         ours = identity(banding.bands, banding.rows, signed_by(writers["sig"]), self.config.scope_sql)
+        compared = self._verifies or self.config.giant == "split"
         for index in open_indices(self.config.against):
-            check_identity(index, ours, self._verifies)
+            check_identity(index, ours, compared)
 
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         partitions = self.config.partitions
