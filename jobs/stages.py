@@ -44,6 +44,25 @@ def _annotator(stage: str, about: str, use: str | None, s_per_gb: float) -> Row:
     return Row(stage, about, use, ANNOTATOR.units, ANNOTATOR.reads, ANNOTATOR.writes, s_per_gb)
 
 
+def _exact(family: str, what: str, classes: tuple[str, str, str], wet: bool) -> tuple[Row, ...]:
+    """The three phases of a family of exact keys: route, match, mark."""
+    members = {"wet": "members", "base": "members"} if wet else {"base": "members"}
+    route, match, mark = (f"ccpipe.exact.{phase}:{name}" for phase, name in zip(("route", "match", "mark"), classes, strict=True))
+    keys, links = (
+        {f"{family}.route": f"exact/{family}/route/{{fp}}/{{unit}}.route"},
+        {f"{family}.links": f"exact/{family}/links/{{fp}}/{{unit}}.links"},
+    )
+    marks = {f"meta/{family}": f"meta/{family}/{{fp}}/{{unit}}.parquet"}
+    seconds = 10.0 if wet else 1.0
+    return (
+        Row(f"{family}.route", f"{what}: keys of a shard group, sorted", route, "group", members, keys, seconds),
+        Row(
+            f"{family}.match", f"{what}: equal keys -> links to the first", match, "partition", {f"{family}.route": "all"}, links, 0.5, None
+        ),
+        Row(f"{family}.mark", f"{what}: the verdict as columns", mark, "shard", {**members, f"{family}.links": "all"}, marks, seconds),
+    )
+
+
 TABLE: tuple[Row, ...] = (
     Row(
         "manifest",
@@ -120,6 +139,27 @@ TABLE: tuple[Row, ...] = (
         {"meta/dedup": "meta/dedup/{fp}/{unit}.parquet"},
         1.0,
     ),
+    *_exact("same_url", "documents of one URL", ("UrlRoute", "Match", "DocumentMark"), wet=False),
+    *_exact("same_text", "documents of one text", ("TextRoute", "Match", "DocumentMark"), wet=False),
+    *_exact("paragraphs", "lines that were there before", ("ParagraphRoute", "ParagraphMatch", "ParagraphMark"), wet=True),
+    Row(
+        "substrings.find",
+        "long runs of tokens that were there before, in a shard group",
+        "ccpipe.exact.substrings:Find",
+        "group",
+        {"wet": "members", "base": "members"},
+        {"substrings.ranges": "exact/substrings/{fp}/{unit}.ranges"},
+        30.0,
+    ),
+    Row(
+        "substrings.mark",
+        "their byte ranges as columns",
+        "ccpipe.exact.substrings:Mark",
+        "shard",
+        {"wet": "members", "base": "members", "substrings.ranges": "all"},
+        {"meta/substrings": "meta/substrings/{fp}/{unit}.parquet"},
+        10.0,
+    ),
     Row(
         "bucket.cuts",
         "exact global quantiles of the scores",
@@ -175,7 +215,8 @@ TABLE: tuple[Row, ...] = (
 )
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    family: tuple(row.stage for row in TABLE if row.stage.startswith(f"{family}.")) for family in ("dedup", "bucket", "export")
+    family: tuple(row.stage for row in TABLE if row.stage.startswith(f"{family}."))
+    for family in ("dedup", "same_url", "same_text", "paragraphs", "substrings", "bucket", "export")
 }
 """Stages that share one config table and are asked for together: `make stage=dedup`."""
 
