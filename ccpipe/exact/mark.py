@@ -23,7 +23,7 @@ import pyarrow as pa
 from ccpipe.counts import Counts
 from ccpipe.dedup.files import Array2D, BadFile
 from ccpipe.exact import ExactConfig, ParagraphConfig, family
-from ccpipe.exact.route import read_chosen
+from ccpipe.exact.texts import read_chosen
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups, write_group
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 

@@ -31,9 +31,9 @@ from ccpipe.annotate import text_buffers
 from ccpipe.counts import Counts
 from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import Array2D, BadFile, write_rows
-from ccpipe.dedup.match import Linker
 from ccpipe.exact import family
-from ccpipe.exact.route import read_chosen
+from ccpipe.exact.links import FirstLinker
+from ccpipe.exact.texts import read_chosen
 from ccpipe.kernels import BASE, kernel, mix
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups, write_group
 from ccpipe.stage import Inputs, Outputs, Stage, StageConfig, Unit, tuning
@@ -125,7 +125,7 @@ def token_runs(drop: np.ndarray, ends: np.ndarray, ids: np.ndarray) -> np.ndarra
 # --- the stages ---
 
 
-class Find(Stage):
+class FindRepeats(Stage):
     class Config(SubstringConfig):
         pass
 
@@ -134,7 +134,7 @@ class Find(Stage):
         path = out[f"{family(self.name)}.ranges"]
         tokens, ends, ids = self._read(unit, inputs, counts)
         size, memory = self.config.min_tokens, self.config.memory_mb << 20
-        windows, links, linker = PairSorter(memory // 2, path.parent), PairSorter(memory // 2, path.parent), Linker()
+        windows, links, linker = PairSorter(memory // 2, path.parent), PairSorter(memory // 2, path.parent), FirstLinker()
         room = np.empty((min(WINDOW_BLOCK, len(tokens)), 2), np.uint64)
         for first in range(0, len(tokens), WINDOW_BLOCK):
             last = min(first + WINDOW_BLOCK, len(tokens))
@@ -165,7 +165,7 @@ class Find(Stage):
         return np.concatenate(tokens), np.cumsum(np.concatenate(lengths)), np.concatenate(ids)
 
 
-class Mark(Stage):
+class MarkRepeats(Stage):
     class Config(SubstringConfig):
         pass
 

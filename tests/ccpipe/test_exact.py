@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from ccpipe.counts import Counts
 from ccpipe.dedup.files import BadFile, write_rows
 from ccpipe.exact import ExactConfig, ParagraphConfig
+from ccpipe.exact.links import FirstLinker
 from ccpipe.exact.mark import DocumentMark, ParagraphMark
-from ccpipe.exact.match import Match, ParagraphMatch
+from ccpipe.exact.match import KeyMatch, ParagraphMatch
 from ccpipe.exact.route import ParagraphRoute, TextRoute, UrlRoute
-from ccpipe.exact.substrings import Find, Mark, SubstringConfig, hash_windows, token_runs
+from ccpipe.exact.substrings import FindRepeats, MarkRepeats, SubstringConfig, hash_windows, token_runs
 from ccpipe.exact.urls import canonical_url
 from ccpipe.export import drop_ranges
 from ccpipe.stage import Stage, Unit
@@ -29,8 +30,8 @@ from ccpipe.tokens import token_ranges
 from ccpipe.wet import text_digest
 
 CLASSES: dict[str, tuple[type[Any], type[Any], type[Any], type[Any]]] = {
-    "same_url": (ExactConfig, UrlRoute, Match, DocumentMark),
-    "same_text": (ExactConfig, TextRoute, Match, DocumentMark),
+    "same_url": (ExactConfig, UrlRoute, KeyMatch, DocumentMark),
+    "same_text": (ExactConfig, TextRoute, KeyMatch, DocumentMark),
     "paragraphs": (ParagraphConfig, ParagraphRoute, ParagraphMatch, ParagraphMark),
 }
 
@@ -183,6 +184,27 @@ def test_links_of_other_documents_are_refused(tmp_path: Path) -> None:
         )
 
 
+@given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 7))
+def test_links_do_not_depend_on_blocks(keys: list[int], size: int) -> None:
+    """A key whose records go on in the next block links to its first record, and counts as shared once."""
+    pairs = np.array([[key, number] for number, key in enumerate(sorted(keys))], np.uint64).reshape(-1, 2)
+    linker = FirstLinker()
+    found = [link for first in range(0, len(pairs), size) for link in linker.link(pairs[first : first + size]).tolist()]
+    firsts = {key: min(number for k, number in pairs.tolist() if k == key) for key in keys}
+    assert found == [[number, firsts[key]] for key, number in pairs.tolist() if number != firsts[key]]
+    assert linker.shared == sum(keys.count(key) > 1 for key in set(keys))
+
+
+@pytest.mark.parametrize("family", ["same_text", "paragraphs"])
+def test_more_keys_than_memory_are_sorted_on_disk(tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ccpipe.dedup import external
+
+    write_shards(tmp_path, [["same\ntext"] * 90, ["same\ntext", "other"] * 40])
+    plenty = run_family(family, tmp_path, 2, partitions=2)
+    monkeypatch.setattr(external, "BYTES_PER_PAIR", 1 << 14)
+    assert run_family(family, tmp_path, 2, partitions=2, memory_mb=1) == plenty
+
+
 # --- paragraphs ---
 
 
@@ -253,7 +275,9 @@ def brute_force(documents: list[list[str]], size: int) -> list[list[bool]]:
 def find_runs(folder: Path, n_shards: int, size: int, **config: Any) -> np.ndarray:
     settings = SubstringConfig(min_tokens=size, group_shards=n_shards, **config)
     shards = list(range(n_shards))
-    run_stage(Find("substrings.find", settings), 0, shards[::-1], members(folder, shards[::-1]), "substrings.ranges", folder / "ranges")
+    run_stage(
+        FindRepeats("substrings.find", settings), 0, shards[::-1], members(folder, shards[::-1]), "substrings.ranges", folder / "ranges"
+    )
     return np.load(folder / "ranges")
 
 
@@ -296,7 +320,7 @@ def test_cut_texts_keep_one_of_each(tmp_path: Path) -> None:
     ]
     write_shards(tmp_path, [texts])
     find_runs(tmp_path, 1, 8, where="chosen")
-    stage = Mark("substrings.mark", SubstringConfig(min_tokens=8, where="chosen"))
+    stage = MarkRepeats("substrings.mark", SubstringConfig(min_tokens=8, where="chosen"))
     inputs = {**members(tmp_path, [0]), "substrings.ranges": [tmp_path / "ranges"]}
     counts = run_stage(stage, 0, [0], inputs, "meta/substrings", tmp_path / "mark")
     columns = pq.read_table(tmp_path / "mark").to_pydict()
@@ -340,5 +364,5 @@ def test_ranges_of_another_text_are_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "ranges", 3, [np.array([[0, 0, 9]], np.uint64)])
     inputs = {**members(tmp_path, [0]), "substrings.ranges": [tmp_path / "ranges"]}
     with pytest.raises(BadFile, match=r"rerun substrings\.find"):
-        run_stage(Mark("substrings.mark", SubstringConfig()), 0, [0], inputs, "meta/substrings", tmp_path / "mark")
+        run_stage(MarkRepeats("substrings.mark", SubstringConfig()), 0, [0], inputs, "meta/substrings", tmp_path / "mark")
     assert len(token_ranges(np.frombuffer(b"a b c", np.uint8), np.array([0, 5]))[0]) == 3
