@@ -161,6 +161,44 @@ TABLE: tuple[Row, ...] = (
         10.0,
     ),
     Row(
+        "semantic.centroids",
+        "k-means over the embeddings of a sample",
+        "ccpipe.semantic.centroids:Centroids",
+        "all",
+        {"base": "all"},
+        {"semantic.centroids": "semantic/centroids/{fp}/centroids.npy"},
+        5.0,
+        columns="all",
+    ),
+    Row(
+        "semantic.assign",
+        "the nearest centroid of each document",
+        "ccpipe.semantic.assign:Assign",
+        "shard",
+        {"base": "members", "semantic.centroids": "all"},
+        {"semantic.assigned": "semantic/assigned/{fp}/{unit}.npy"},
+        5.0,
+    ),
+    Row(
+        "semantic.match",
+        "similar pairs within a cluster",
+        "ccpipe.semantic.match:SemanticMatch",
+        "partition",
+        {"semantic.assigned": "all"},
+        {"semantic.links": "semantic/links/{fp}/{unit}.links"},
+        10.0,
+        columns=None,
+    ),
+    Row(
+        "semantic.mark",
+        "the verdict as columns",
+        "ccpipe.semantic.mark:SemanticMark",
+        "shard",
+        {"base": "members", "semantic.links": "all"},
+        {"meta/semantic": "meta/semantic/{fp}/{unit}.parquet"},
+        1.0,
+    ),
+    Row(
         "bucket.cuts",
         "exact global quantiles of the scores",
         "ccpipe.bucket:Cuts",
@@ -216,7 +254,7 @@ TABLE: tuple[Row, ...] = (
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     family: tuple(row.stage for row in TABLE if row.stage.startswith(f"{family}."))
-    for family in ("dedup", "same_url", "same_text", "paragraphs", "substrings", "bucket", "export")
+    for family in ("dedup", "same_url", "same_text", "paragraphs", "substrings", "semantic", "bucket", "export")
 }
 """Stages that share one config table and are asked for together: `make stage=dedup`."""
 

@@ -13,16 +13,15 @@ Outside `where` all but the reason is null.
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from ccpipe.counts import Counts
-from ccpipe.dedup.files import Array2D, BadFile
+from ccpipe.dedup.files import BadFile
 from ccpipe.exact import ExactConfig, ParagraphConfig, family
+from ccpipe.exact.links import read_links
 from ccpipe.exact.texts import read_chosen
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups, write_group
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
@@ -117,15 +116,3 @@ class ParagraphMark(Stage):
 def _documents(inputs: Inputs, chosen: np.ndarray, batch_bytes: int) -> Iterator[tuple[int, bytes]]:
     for rows, text in read_chosen(inputs, 0, chosen, batch_bytes):
         yield from zip(rows.tolist(), text.cast(pa.large_binary()).to_pylist(), strict=True)
-
-
-def read_links(paths: Sequence[Path], stage: str, shard: int) -> np.ndarray:
-    """The links of one shard, sorted: uint64, shape (n, 2). Found by bisection in each file. Raises `BadFile`."""
-    found = [np.empty((0, 2), np.uint64)]
-    for path in paths:
-        links = Array2D(path, stage, 2)
-        ids = links.map()
-        first, last = (bisect.bisect_left(range(links.rows), bound << 32, key=lambda row: int(ids[row, 0])) for bound in (shard, shard + 1))
-        found.append(links.read(first, last))
-    rows = np.concatenate(found)
-    return rows[np.argsort(rows[:, 0], kind="stable")]

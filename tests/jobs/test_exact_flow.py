@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import zstandard
 from flows import plan, run_here, short_flow, until
@@ -59,3 +60,30 @@ def test_exact_families_run_in_a_flow(demo: Path, models: Path, tmp_path: Path) 
             key = ((record["doc"] >> 32) // 2, line)
             lines[key] = lines.get(key, 0) + bool(re.search(r"\w", line))
     assert max(lines.values()) == 1
+
+
+def test_semantic_family_runs_in_a_flow(demo: Path, models: Path, tmp_path: Path) -> None:
+    """Embeddings are written for the documents of extract; one shard's copies of another's are dropped, and select reads the column."""
+    text = until(short_flow(demo, models, tmp_path / "run"), "extract")
+    assert run_here(plan(tmp_path, text))[0]
+    rng = np.random.default_rng(0)
+    (tmp_path / "emb").mkdir()
+    first = None
+    for shard, path in enumerate(sorted((tmp_path / "run").glob("meta/base/current/*.parquet"))):
+        rows = rng.normal(size=(pq.read_metadata(path).num_rows, 32)).astype(np.float32)
+        first = rows if first is None else first
+        rows[:2] = first[:2] * (shard + 1)
+        np.save(tmp_path / "emb" / f"{shard:05d}.npy", rows)
+    table = f"""
+[stage.semantic]
+embeddings = "{tmp_path / "emb"}"
+n_clusters = 3
+order = "first"
+[stage.select]
+where = "semantic_keep"
+"""
+    complete, said = run_here(plan(tmp_path, text + table))
+    assert complete, said
+    marks = [pq.read_table(path).to_pydict() for path in sorted((tmp_path / "run").glob("meta/semantic/current/*.parquet"))]
+    assert all(marks[0]["semantic_keep"])
+    assert all(mark["semantic_of"][:2] == [0, 1] and all(mark["semantic_keep"][2:]) for mark in marks[1:])
