@@ -129,7 +129,7 @@ def predicate_columns(where: str | None) -> tuple[str, ...]:
     """Names of the columns that a SQL predicate mentions, sorted. Raises `duckdb.Error` on a syntax error."""
     if not where:
         return ()
-    return tuple(sorted(_column_refs(_parse(where))))
+    return tuple(sorted(column_refs(_parse(where))))
 
 
 @lru_cache(maxsize=64)
@@ -145,7 +145,8 @@ def _parse(where: str) -> object:
     return tree["statements"][0]["node"]["where_clause"]
 
 
-def _column_refs(tree: object) -> set[str]:
+def column_refs(tree: object) -> set[str]:
+    """Columns in a syntax tree. Raises `duckdb.ParserException` for what is not a function of one document's columns."""
     found: set[str] = set()
     for node in _walk(tree):
         if node.get("class") in ("SUBQUERY", "WINDOW"):

@@ -80,12 +80,20 @@ class Stage(ABC):
     ignores: ClassVar[frozenset[str]] = frozenset()
     """Keys of a config shared by several phases that change nothing in this one; left out of its fingerprint."""
 
+    reads_where: ClassVar[bool] = True
+    """False for a phase that takes the documents which an earlier phase chose: the columns of `where` are no inputs of it."""
+
     class Config(StageConfig):
         pass
 
     def __init__(self, name: str, config: Any) -> None:
         self.name = name
         self.config = config
+
+    @classmethod
+    def wanted(cls, config: Any) -> bool:
+        """Whether a flow with this config has the stage at all; for phases of a family that only some configs need."""
+        return True
 
     @property
     def prefix(self) -> str:
@@ -95,6 +103,14 @@ class Stage(ABC):
     def needs(self) -> tuple[str, ...]:
         """Columns of earlier stages that this stage reads, `where` aside."""
         return ()
+
+    def more_inputs(self) -> Mapping[str, str]:
+        """Datasets that the config makes it read beside those of the stage table: dataset -> "members" or "all"."""
+        return {}
+
+    def settle(self, writers: Mapping[str, Stage]) -> Mapping[str, Any]:
+        """Fields of the config that follow from other stages (dataset -> the stage that writes it); workers get them with the config."""
+        return {}
 
     def columns(self) -> dict[str, pa.DataType]:
         """Columns that this stage adds to the meta: full name -> type."""

@@ -193,7 +193,7 @@ def _stage(name: str, table: dict[str, Any], folder: Path, problems: list[str]) 
     config = _model(stage_class.Config, parameters, f"stage.{section}", problems, folder)
     if config is None and problems[before:] and problems[-1] in problems[:before]:
         problems.pop()  # phases of one family share a table and its mistakes
-    return [StageTable(name, str(use), config)] if config is not None else []
+    return [StageTable(name, str(use), config)] if config is not None and stage_class.wanted(config) else []
 
 
 def _hint(word: str, choices: list[str]) -> str:

@@ -73,6 +73,7 @@ def build_flow(config: RunConfig) -> list[FlowStage]:
     without_models = {name for name, _ in missing}
     problems += _checked({name: flow_stage for name, flow_stage in stages.items() if name not in without_models})
     problems += _misfits(stages, {column: kind for column, (_, kind) in columns.items()})
+    linked = {name: _settled(item, stages) for name, item in linked.items()}
     try:
         order = list(TopologicalSorter({name: item.upstream for name, item in linked.items()}).static_order())
     except CycleError as error:
@@ -115,7 +116,7 @@ def _columns(stages: dict[str, FlowStage], problems: list[str]) -> dict[str, tup
 
 def _link(flow_stage: FlowStage, writers: dict[str, str], columns: dict[str, tuple[str, pa.DataType]], problems: list[str]) -> FlowStage:
     """Fill in where everything that the stage reads comes from."""
-    wanted: dict[str, str] = dict(flow_stage.row.reads)
+    wanted: dict[str, str] = {**flow_stage.row.reads, **flow_stage.stage.more_inputs()}
     for column in _wanted_columns(flow_stage, columns, problems):
         if column in columns:
             wanted.setdefault(columns[column][0], flow_stage.row.columns or "members")
@@ -140,7 +141,7 @@ def _wanted_columns(flow_stage: FlowStage, columns: dict[str, tuple[str, pa.Data
     """Columns of `needs` and of `where`; the predicate is bound against the types that the flow will have."""
     if flow_stage.row.columns is None:
         return ()
-    where = flow_stage.config.where
+    where = flow_stage.config.where if flow_stage.stage.reads_where else None
     try:
         named_in_where = predicate_columns(where)
         if where and all(column in columns for column in named_in_where):
@@ -181,6 +182,15 @@ def _misfits(stages: dict[str, FlowStage], types: dict[str, pa.DataType]) -> Ite
                 flow_stage.stage.check_inputs(types, writers)
             except ValueError as error:
                 yield f"stage {name}: {error}"
+
+
+def _settled(flow_stage: FlowStage, stages: dict[str, FlowStage]) -> FlowStage:
+    """With the fields of its config that follow from what other stages write."""
+    writers = {dataset: other.stage for other in stages.values() for dataset in other.writes}
+    found = flow_stage.stage.settle(writers)
+    if found:
+        flow_stage.stage.config = flow_stage.config.model_copy(update=dict(found))
+    return flow_stage
 
 
 def model_files(config: BaseModel) -> dict[str, str]:

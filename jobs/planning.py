@@ -101,7 +101,11 @@ def _spec(stage: FlowStage, manifest: Manifest, digests: ModelDigests, config: R
         "version": stage.stage.version,
         "code": own_code(type(stage.stage)),
         "config": affecting_config(stage.config, stage.stage.ignores),
-        "models": {key: digests.digest(Path(path)) for key, path in model_files(stage.config).items()},
+        "models": {
+            key: digests.digest(Path(path))
+            for key, path in model_files(stage.config).items()
+            if key.partition(".")[0] not in stage.stage.ignores
+        },
     }
     base_dir = str(config.folder)
     args = {"stage": stage.name, "use": stage.use, "config": stage.config.model_dump(mode="json"), "base_dir": base_dir}

@@ -11,6 +11,7 @@ from hpc.entry import read_flow
 from hpc.verbs import CONSOLE
 from hpc.watch.show_plan import print_plan
 from jobs.config import load_config, load_run_dir
+from jobs.dedup_audit import alarm_lines
 from jobs.errors import UsageError, blame_run_dir
 from jobs.flow import chosen_names
 from jobs.planning import FlowPlan, StagePlan, plan_flow
@@ -68,7 +69,10 @@ def do_status(args: argparse.Namespace) -> int:
     run = args.run = load_run_dir(args.config)
     if (run / "flow.json").is_file():
         chosen_names([entry["stage"] for entry in read_flow(run)["stages"]], args.stage)
-    return verbs.do_status(run, args)
+    code = verbs.do_status(run, args)
+    for line in [] if args.json else alarm_lines(run):
+        CONSOLE.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return code
 
 
 def do_gc(args: argparse.Namespace) -> int:
@@ -87,6 +91,20 @@ def do_diff(args: argparse.Namespace) -> int:
     from jobs.diff_show import run_diff
 
     return run_diff(CONSOLE, load_run_dir(args.config), args.stage, args.old, args.new, args.examples, args.json)
+
+
+def do_save_index(args: argparse.Namespace) -> int:
+    from jobs.save_index import run_save_index
+
+    args.run = load_run_dir(args.config)
+    return run_save_index(CONSOLE, args.run, args.to, args.survivors, args.signatures)
+
+
+def do_dedup_audit(args: argparse.Namespace) -> int:
+    from jobs.dedup_audit import run_audit
+
+    args.run = load_run_dir(args.config)
+    return run_audit(CONSOLE, args.run, args.pairs, args.seed, args.html, args.json)
 
 
 def do_inspect(args: argparse.Namespace) -> int:

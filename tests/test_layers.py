@@ -16,7 +16,7 @@ PACKAGES = ("hpc", "ccpipe", "jobs")
 SOURCES = {path.relative_to(REPO): path for package in PACKAGES for path in sorted((REPO / package).rglob("*.py"))}
 
 HEAVY = {"torch", "transformers", "fasttext", "kenlm", "sentencepiece", "tokenizers"}
-STAGE_BASES = {Path("ccpipe/stage.py"), Path("ccpipe/annotate.py")}
+STAGE_BASES = {Path("ccpipe/stage.py"), Path("ccpipe/annotate.py"), Path("ccpipe/dedup/__init__.py")}
 """They define what a stage is, and are no stages."""
 
 

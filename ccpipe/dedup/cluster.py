@@ -15,20 +15,27 @@ speed depends on how much of them the page cache holds, the result does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import bisect
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from ccpipe.counts import Counts
-from ccpipe.dedup import DedupConfig
+from ccpipe.dedup import ALARM_KEYS, SURVIVOR_KEYS, VERIFY_KEYS, DedupStage
 from ccpipe.dedup.external import Arrays
 from ccpipe.dedup.files import Array2D, BadFile, write_rows
+from ccpipe.dedup.giants import refuse, replace_giants, sample_giants, similar_links
 from ccpipe.dedup.numbering import Numbering
+from ccpipe.dedup.past import OURS, open_indices
+from ccpipe.dedup.verify import Signed
 from ccpipe.kernels import kernel
-from ccpipe.stage import Inputs, Outputs, Stage, Unit
+from ccpipe.stage import Inputs, Outputs, Unit
 
 BLOCK_ROWS = 1 << 17
 """Links read, and rows written, at once."""
+
+GIANT_LINKS = 1 << 14
+"""Links of giants whose signatures are compared at once: at most 32 MiB of 128 hashes."""
 
 
 @kernel
@@ -84,9 +91,9 @@ def _merge(leads: np.ndarray, components: np.ndarray, sizes: np.ndarray, max_clu
 
 
 @kernel
-def _count_leading(leads: np.ndarray) -> int:
+def _count_leading(leads: np.ndarray, start: int) -> int:
     n = 0
-    for i in range(len(leads)):
+    for i in range(start, len(leads)):
         n += leads[i] != i
     return n
 
@@ -120,11 +127,13 @@ def find_components(n_nodes: int, links: Iterable[tuple[np.ndarray, np.ndarray]]
     return leads, parent
 
 
-class Cluster(Stage):
-    class Config(DedupConfig):
-        pass
+class Cluster(DedupStage):
+    version = 2
 
-    ignores = frozenset(("where", "partitions", "group_shards", "measure_similarity"))
+    ignores = frozenset(("where", "scope", "partitions", "group_shards", "measure_similarity", *VERIFY_KEYS, *ALARM_KEYS, *SURVIVOR_KEYS))
+
+    def more_inputs(self) -> Mapping[str, str]:
+        return {"sig": "all"} if self.config.giant == "split" else {}
 
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         files = [Array2D(path, "dedup.match", 2) for path in inputs["links"]]
@@ -134,25 +143,66 @@ class Cluster(Stage):
         numbering = _number_nodes(files, arrays)
         leads, components = find_components(numbering.length, _number_links(files, numbering), arrays)
         sizes = arrays.zeros(numbering.length, np.uint32)
+        # the past comes first; what is ours begins behind it
+        past = _count_past(numbering) if self.config.against else 0
+        _count(components, sizes)
+        self._compare(leads, components, past, counts)
+        if "giants" in out:  # a caller may have no use for them
+            write_rows(out["giants"], 3, [sample_giants(components, sizes, self.config.max_cluster, numbering)])
         self._settle(leads, components, sizes, counts)
+        if counts.extra["giant_components"] and self.config.giant != "first":
+            self._treat_giants(files, inputs, (leads, components, sizes), (numbering, arrays, past))
+        if self.config.keep == "component":
+            _merge(leads, components, sizes, self.config.max_cluster)
         # from here on the array of components holds what everything leads to
         _follow(leads, components)
         _count(components, sizes)
         write_rows(out["clusters"], 4, _rows(numbering, components, leads, sizes))
         counts.extra["linked_documents"] = numbering.length
         counts.extra["clusters"], counts.extra["largest_cluster"], _, _ = _describe(sizes, self.config.max_cluster)
-        counts.extra["duplicates"] = int(_count_leading(leads))
+        counts.extra["duplicates"] = int(_count_leading(leads, past))
+        if self.config.against:
+            counts.extra["past_documents"] = past
         counts.extra["spilled_bytes"] = arrays.spilled_bytes
         return counts
 
+    def _compare(self, leads: np.ndarray, components: np.ndarray, past: int, counts: Counts) -> None:
+        """How many documents each `keep` would drop. Whoever has a smaller neighbour is not the smallest of its component: what "first"
+        drops, "component" drops too, and the difference is what only "component" drops (giants not being treated)."""
+        first, component = int(_count_leading(leads, past)), int(_count_leading(components, past))
+        counts.extra["dropped_by_first"], counts.extra["dropped_by_component"] = first, component
+        counts.extra["dropped_by_component_alone"] = component - first
+
     def _settle(self, leads: np.ndarray, components: np.ndarray, sizes: np.ndarray, counts: Counts) -> None:
-        """Under "component" `leads` is changed to point at the component; in any case what there is of components is counted."""
-        _count(components, sizes)
+        """What there is of components is counted."""
         extra = counts.extra
         described = _describe(sizes, self.config.max_cluster)
         extra["components"], extra["largest_component"], extra["giant_components"], extra["giant_documents"] = map(int, described)
-        if self.config.keep == "component":
-            _merge(leads, components, sizes, self.config.max_cluster)
+
+    def _treat_giants(
+        self,
+        files: list[Array2D],
+        inputs: Inputs,
+        graph: tuple[np.ndarray, np.ndarray, np.ndarray],
+        nodes: tuple[Numbering, Arrays, int],
+    ) -> None:
+        leads, components, sizes = graph
+        numbering, arrays, past = nodes
+        most = self.config.max_cluster
+        if self.config.giant == "refuse":
+            refuse(leads, components, sizes, most, past)
+        else:
+            signed = Signed({0: inputs["sig"], **{index.number: index.sigs for index in open_indices(self.config.against)}})
+            is_giant = arrays.zeros(len(leads), np.bool_)
+            is_giant[:] = sizes[components] > most
+            links = similar_links(_blocks(files), numbering, is_giant, signed, self.config.giant_similarity, GIANT_LINKS)
+            replace_giants(leads, components, sizes, most, *find_components(len(leads), links, arrays))
+        _count(components, sizes)
+
+
+def _count_past(numbering: Numbering) -> int:
+    """Documents of the past among the linked ones."""
+    return bisect.bisect_left(range(numbering.length), OURS, key=lambda number: int(numbering.documents(np.array([number]))[0]))
 
 
 def _blocks(files: list[Array2D]) -> Iterator[np.ndarray]:

@@ -2,25 +2,32 @@
 
 In: all `route` files. Out: `links`, (document, smallest document with the same key), sorted, each once. Linking to the
 smallest instead of to each other keeps n documents with one key at n - 1 links.
+With `verify` only to documents that are alike enough (`ccpipe.dedup.verify`), with `against` also to documents of earlier crawls
+(`ccpipe.dedup.past`).
 Memory: about `memory_mb`: half for keys (a larger range is halved until it fits; one that cannot be, for many documents share a
 key, is sorted on disk), half for links (which go to sorted runs on disk where there are more).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ccpipe.counts import Counts
-from ccpipe.dedup import DedupConfig
+from ccpipe.dedup import ALARM_KEYS, GIANT_KEYS, SURVIVOR_KEYS, DedupStage, signed_by
+from ccpipe.dedup.exact import Texts
 from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import BadFile, BandFile, write_rows
 from ccpipe.dedup.keys import key_range
 from ccpipe.dedup.pairs import BYTES_PER_PAIR, sort_pairs
+from ccpipe.dedup.past import PastIndex, check_identity, identity, only_ours, open_indices, tag_all
+from ccpipe.dedup.verify import Signed, Verifier
 from ccpipe.kernels import kernel
+from ccpipe.minhash import N_HASHES
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
 BLOCK_RECORDS = 1 << 16
@@ -70,31 +77,54 @@ class Linker:
         self._last = key_last, smallest, linked
         return links[:n]
 
+    def told(self) -> dict[str, int]:
+        return {"shared_keys": self.shared}
 
-class Match(Stage):
-    class Config(DedupConfig):
-        pass
 
-    ignores = frozenset(("where", "keep", "max_cluster", "measure_similarity"))
+class Match(DedupStage):
+    ignores = frozenset(("where", "scope", "keep", "measure_similarity", *GIANT_KEYS, *ALARM_KEYS, *SURVIVOR_KEYS))
+
+    @property
+    def _verifies(self) -> bool:
+        return bool(self.config.verify or self.config.verify_text)
+
+    def more_inputs(self) -> Mapping[str, str]:
+        text = {"wet": "all", "base": "all"} if self.config.verify_text else {}
+        return {"sig": "all", **text} if self._verifies else {}
+
+    def check(self) -> None:
+        open_indices(self.config.against)
+
+    def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
+        banding = self.config.banding(getattr(writers["sig"].config, "n_hashes", N_HASHES))
+        ours = identity(banding.bands, banding.rows, signed_by(writers["sig"]), self.config.scope_sql)
+        for index in open_indices(self.config.against):
+            check_identity(index, ours, self._verifies)
 
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
         partitions = self.config.partitions
         if partitions is None or unit.index >= partitions:
             raise ValueError(f"{self.name}: unit {unit.index} of partitions = {partitions}; the plan must give partitions = nodes x cores")
-        files = [BandFile(path) for path in inputs["route"]]
+        past = open_indices(self.config.against)
+        files = tag_all(inputs["route"], past) if past else [BandFile(path) for path in inputs["route"]]
         _check_alike(files)
         counts = Counts()
         half = max((self.config.memory_mb << 20) // 2, 1)
         links = PairSorter(half, out["links"].parent, unique=True)
         reader = RangeReader(files, half, out["links"].parent)
-        linker = Linker()
+        linker = self._verifier(inputs, past) if self._verifies else Linker()
         for records in reader.blocks(*key_range(unit.index, partitions)):
             counts.keep(len(records))
-            links.add(linker.link(records))
-        counts.extra["shared_keys"] = linker.shared
+            links.add(only_ours(linker.link(records)) if past else linker.link(records))
+        counts.extra.update(linker.told())
         counts.extra["links"] = write_rows(out["links"], 2, links.blocks())
         counts.extra["spilled_bytes"] = links.spilled_bytes + reader.spilled_bytes
         return counts
+
+    def _verifier(self, inputs: Inputs, past: Sequence[PastIndex]) -> Verifier:
+        signed = Signed({0: inputs["sig"], **{index.number: index.sigs for index in past}})
+        texts = Texts(inputs["wet"], inputs["base"], self.config.shingle) if self.config.verify_text else None
+        return Verifier(self.config, signed, texts)
 
 
 @dataclass

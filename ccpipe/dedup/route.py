@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from ccpipe.bands import Banding, curve, threshold
 from ccpipe.counts import Counts
-from ccpipe.dedup import DedupConfig
+from ccpipe.dedup import ALARM_KEYS, GIANT_KEYS, SURVIVOR_KEYS, VERIFY_KEYS, DedupStage
 from ccpipe.dedup.external import PairSorter
 from ccpipe.dedup.files import Array2D, BadFile, BandHeader, open_signatures, write_bands
-from ccpipe.dedup.keys import band_keys
+from ccpipe.dedup.keys import NO_SALTS, band_keys
+from ccpipe.dedup.scope import check_scope, read_salts, scope_columns
 from ccpipe.meta import NOT_IN_WHERE, document_ids, select_rows, shard_groups
 from ccpipe.minhash import N_HASHES
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
@@ -35,31 +36,38 @@ SHOWN = (50, 60, 70, 75, 80, 85, 90, 95)
 
 @dataclass(frozen=True)
 class Part:
-    """The documents of one shard that take part: `chosen` bool, `ids` uint64, both of shape (n_docs,)."""
+    """The documents of one shard that take part: `chosen` bool, `ids` and `salts` uint64, all of shape (n_docs,); one scope: no salts."""
 
     sigs: Array2D
     chosen: np.ndarray
     ids: np.ndarray
+    salts: np.ndarray
 
 
-class Route(Stage):
-    class Config(DedupConfig):
-        pass
-
-    ignores = frozenset(("partitions", "keep", "max_cluster", "measure_similarity"))
+class Route(DedupStage):
+    ignores = frozenset(("partitions", "keep", "measure_similarity", "against", *VERIFY_KEYS, *GIANT_KEYS, *ALARM_KEYS, *SURVIVOR_KEYS))
 
     _n_hashes: int = N_HASHES
     """Width of the signatures that the flow writes; known after `check_inputs`."""
+
+    def needs(self) -> tuple[str, ...]:
+        return scope_columns(self.config.scope_sql)
+
+    def check(self) -> None:
+        check_scope(self.config.scope_sql)
 
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
         # a stage of somebody's own that signs may call its width otherwise; then `run` finds out
         self._n_hashes = getattr(writers["sig"].config, "n_hashes", N_HASHES)
         self.config.banding(self._n_hashes)
+        check_scope(self.config.scope_sql, types)
 
     def explain(self) -> list[str]:
         banding = self.config.banding(self._n_hashes)
         chance = {round(100 * similarity): found for similarity, found in curve(banding.bands, banding.rows)}
+        scope = [f"documents meet only within one value of {self.config.scope_sql}"] if self.config.scope else []
         return [
+            *scope,
             f"{banding.bands} bands x {banding.rows} rows, {banding.width} of {self._n_hashes} hashes; every second pair of similarity "
             f"{threshold(banding.bands, banding.rows):.2f} is found",
             "similarity  " + "".join(f"{percent / 100:>8.2f}" for percent in SHOWN),
@@ -89,17 +97,19 @@ class Route(Stage):
         chosen = select_rows(shard_groups(inputs, position), self.config.where)
         counts.keep(int(chosen.sum()))
         counts.drop(NOT_IN_WHERE, int((~chosen).sum()))
-        return Part(open_signatures(inputs["sig"][position], len(chosen)), chosen, document_ids(shard, len(chosen)))
+        sql = self.config.scope_sql
+        salts = read_salts(shard_groups(inputs, position), sql, chosen) if sql else NO_SALTS
+        return Part(open_signatures(inputs["sig"][position], len(chosen)), chosen, document_ids(shard, len(chosen)), salts)
 
 
 def _collect_keys(part: Part, banding: Banding, sorter: PairSorter) -> None:
     for start, stop in _windows(part.sigs):
         chosen = part.chosen[start:stop]
         if chosen.any():
-            sigs, ids = part.sigs.read(start, stop), part.ids[start:stop]
+            sigs, ids, salts = part.sigs.read(start, stop), part.ids[start:stop], part.salts[start:stop]
             if not chosen.all():
-                sigs, ids = sigs[chosen], ids[chosen]
-            _add_keys(sigs, ids, banding, sorter)
+                sigs, ids, salts = sigs[chosen], ids[chosen], salts[chosen] if len(salts) else salts
+            _add_keys(sigs, ids, salts, banding, sorter)
 
 
 def _windows(sigs: Array2D) -> Iterator[tuple[int, int]]:
@@ -108,12 +118,12 @@ def _windows(sigs: Array2D) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, sigs.rows)
 
 
-def _add_keys(sigs: np.ndarray, ids: np.ndarray, banding: Banding, sorter: PairSorter) -> None:
+def _add_keys(sigs: np.ndarray, ids: np.ndarray, salts: np.ndarray, banding: Banding, sorter: PairSorter) -> None:
     """Straight into the sorter's memory as long as there is room."""
     wanted = len(sigs) * banding.bands
     room = sorter.room(wanted)
     if len(room) == wanted:
-        band_keys(sigs, ids, banding, room)
+        band_keys(sigs, ids, banding, room, salts)
         sorter.take(wanted)
     else:
-        sorter.add(band_keys(sigs, ids, banding))
+        sorter.add(band_keys(sigs, ids, banding, salts=salts))

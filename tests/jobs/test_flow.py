@@ -95,7 +95,7 @@ def test_two_classifiers_of_one_class_write_two_groups(text: str, tmp_path: Path
 
 def test_names_on_the_command_line(text: str, tmp_path: Path) -> None:
     names = [stage.name for stage in flow_of(tmp_path, text)]
-    assert chosen_names(names, "dedup") == ["dedup.route", "dedup.match", "dedup.cluster", "dedup.mark"]
+    assert chosen_names(names, "dedup") == ["dedup.route", "dedup.match", "dedup.cluster", "dedup.mark", "dedup.report"]
     assert chosen_names(names, "dedup.match") == ["dedup.match"]
     assert chosen_names(names, None) == chosen_names(names, "all") == names
     with pytest.raises(KeyError, match=r"no stage 'dedupe' in this flow; stages: .*\. Did you mean 'dedup'\?"):

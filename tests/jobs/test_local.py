@@ -199,6 +199,7 @@ def test_deleted_sentinels_run_exactly_their_units_and_what_depends_on_them(
         "dedup.match/p00000",
         "dedup.match/p00001",
         "dedup.cluster/all",
+        "dedup.report/all",
         "bucket.cuts/all",
         "export.manifest/all",
     }

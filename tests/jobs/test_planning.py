@@ -18,7 +18,7 @@ from hpc.state.pending import pending_units
 from jobs import planning
 from jobs.planning import FlowPlan, find
 
-CHAIN = ["extract", "sig", "lid", "quality", "dedup.route", "dedup.match", "dedup.cluster", "dedup.mark", "select"]
+CHAIN = ["extract", "sig", "lid", "quality", "dedup.route", "dedup.match", "dedup.cluster", "dedup.mark", "dedup.report", "select"]
 
 OWN = """
 from ccpipe.annotate import Annotator
@@ -57,7 +57,7 @@ def under(table: str, line: str) -> Callable[[str], str]:
     return lambda text: text.replace(f"[{table}]\n", f"[{table}]\n{line}\n")
 
 
-DEDUP = {"dedup.route", "dedup.match", "dedup.cluster", "dedup.mark"}
+DEDUP = {"dedup.route", "dedup.match", "dedup.cluster", "dedup.mark", "dedup.report"}
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ DEDUP = {"dedup.route", "dedup.match", "dedup.cluster", "dedup.mark"}
         ("stage.lid", 'where = "text_bytes > 0"', {"lid", "quality", *DEDUP, "select"}),
         ("stage.quality", "min_words = 51", {"quality", *DEDUP, "select"}),
         ("stage.dedup", "bands = 14\nrows = 8", {*DEDUP, "select"}),
-        ("stage.dedup", 'keep = "component"', {"dedup.cluster", "dedup.mark", "select"}),
-        ("stage.dedup", "measure_similarity = false", {"dedup.mark", "select"}),
+        ("stage.dedup", 'keep = "component"', {"dedup.cluster", "dedup.mark", "dedup.report", "select"}),
+        ("stage.dedup", "measure_similarity = false", {"dedup.mark", "dedup.report", "select"}),
     ],
 )
 def test_a_parameter_changes_its_stage_and_all_that_reads_from_it(
