@@ -183,7 +183,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "semantic.assign",
         "the nearest centroid of each document",
-        "ccpipe.semantic.assign:Assign",
+        "ccpipe.semantic.assign:AssignCentroids",
         "shard",
         {"base": "members", "semantic.centroids": "all"},
         {"semantic.assigned": "semantic/assigned/{fp}/{unit}.npy"},

@@ -16,7 +16,7 @@ from ccpipe.semantic.kernels import find_nearest
 from ccpipe.stage import Inputs, Outputs, Stage, Unit
 
 
-class Assign(Stage):
+class AssignCentroids(Stage):
     class Config(SemanticConfig):
         pass
 

@@ -182,4 +182,4 @@ def test_widths_do_not_mix(tmp_path: Path) -> None:
         run_match(tmp_path, [values, narrow(values)], PRESETS["full"])
     sigs = [tmp_path / "sig0.npy", tmp_path / "sig1.npy"]
     with pytest.raises(BadFile, match="uint32 hashes"):
-        measure_similarity(sigs, 0, np.array([0]), np.array([1 << 32], np.uint64))
+        measure_similarity({0: sigs}, 0, np.array([0]), np.array([1 << 32], np.uint64))

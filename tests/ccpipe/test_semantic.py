@@ -13,7 +13,7 @@ import pytest
 from ccpipe.dedup.files import BadFile
 from ccpipe.meta import write_group
 from ccpipe.semantic import SemanticConfig, unit_rows
-from ccpipe.semantic.assign import Assign
+from ccpipe.semantic.assign import AssignCentroids
 from ccpipe.semantic.centroids import Centroids
 from ccpipe.semantic.kernels import cluster_centres, find_nearest
 from ccpipe.semantic.mark import SemanticMark
@@ -46,7 +46,7 @@ def run_all(folder: Path, shards: list[np.ndarray], partitions: int = 1, **confi
 
     centres = run(Centroids, "centroids", 0, {"base": bases}, "semantic.centroids", "centres")
     assigned = [
-        run(Assign, "assign", shard, {"base": [base], "semantic.centroids": [centres]}, "semantic.assigned", f"assigned{shard}")
+        run(AssignCentroids, "assign", shard, {"base": [base], "semantic.centroids": [centres]}, "semantic.assigned", f"assigned{shard}")
         for shard, base in enumerate(bases)
     ]
     links = [run(SemanticMatch, "match", p, {"semantic.assigned": assigned}, "semantic.links", f"links{p}") for p in range(partitions)]
@@ -117,7 +117,7 @@ def test_giant_clusters_are_not_compared(tmp_path: Path) -> None:
 def test_embeddings_of_other_documents_are_refused(tmp_path: Path) -> None:
     run_all(tmp_path, [np.ones((5, 3), np.float32)], n_clusters=1)
     np.save(tmp_path / "00000.npy", np.ones((4, 3), np.float32))
-    stage = Assign("semantic.assign", SemanticConfig(embeddings=ModelFile(tmp_path)))
+    stage = AssignCentroids("semantic.assign", SemanticConfig(embeddings=ModelFile(tmp_path)))
     inputs = {"base": [tmp_path / "base0"], "semantic.centroids": [tmp_path / "centres"]}
     with pytest.raises(BadFile, match=r"expected float16 or float32 of shape \(5, dimensions\)"):
         stage.run(Unit("0", 0, (0,), {}), inputs, {"semantic.assigned": tmp_path / "out"})
