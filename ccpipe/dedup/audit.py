@@ -17,7 +17,7 @@ import numpy as np
 from ccpipe.dedup.exact import Texts, jaccard, shingle_set
 from ccpipe.dedup.past import PAST_SHIFT
 from ccpipe.dedup.report import read_pages
-from ccpipe.kernels import STEP, mix
+from ccpipe.kernels import STEP, kernel, mix
 from ccpipe.meta import document_ids, read_columns
 
 LARGE = 100
@@ -94,6 +94,13 @@ def audit(base: Sequence[Path], marks: Sequence[Path], texts: Texts, n_pairs: in
     return Audit(pairs, dict(sorted(sample.seen.items())), dropped, of_past)
 
 
+@kernel
+def _hash(docs: np.ndarray, seed: np.uint64, hashes: np.ndarray) -> None:
+    salt = mix(seed + STEP)
+    for i in range(len(docs)):
+        hashes[i] = mix(docs[i] ^ salt)
+
+
 def _candidates(path: Path, shard: int, seed: int, family: str) -> tuple[np.ndarray, int]:
     """Rows of `Sample` for the dropped documents of a shard, and how many are of the past."""
     table = read_columns([path], [f"{family}_{name}" for name in ("of", "size", "similarity")])
@@ -104,7 +111,7 @@ def _candidates(path: Path, shard: int, seed: int, family: str) -> tuple[np.ndar
     similarity = table.column(2).take(at).fill_null(-1.0).to_numpy().astype(np.float64)
     rows = np.empty((len(at), 5), np.uint64)
     rows[:, 1], rows[:, 2] = document_ids(shard, len(table))[at], of
-    rows[:, 0] = [mix(np.uint64(d) ^ mix(np.uint64(seed) + STEP)) for d in rows[:, 1]]
+    _hash(rows[:, 1], np.uint64(seed), rows[:, 0])
     rows[:, 3], rows[:, 4] = table.column(1).take(at).to_numpy(), similarity.view(np.uint64)
     return rows, int((~ours).sum())
 

@@ -85,8 +85,8 @@ def check_identity(index: PastIndex, ours: Mapping[str, Any], verified: bool) ->
         )
     if verified and not index.sigs:
         raise BadIndex(
-            f"against: {index.path} holds no signatures, which verify compares: save it again with `ccpipe save-index --signatures`, "
-            "or take verify and verify_text out"
+            f'against: {index.path} holds no signatures, which verify and giant = "split" compare: save it again with '
+            "`ccpipe save-index --signatures`, or take these out"
         )
 
 

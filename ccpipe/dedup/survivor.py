@@ -4,7 +4,7 @@ In: `clusters`; of the shards with linked documents, the columns that the rule n
 where the cluster's name and what its other documents duplicate is the best document by the rule; equally good ones by id.
 Clusters of the past keep their document of the past. Who belongs together is not touched.
 
-Memory: per cluster 16 bytes and the key of its best document (9 bytes for a number), and the linked rows of one shard.
+Memory: per cluster 16 bytes and the key of its best document (11 bytes for one number), and the linked rows of one shard.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ def test_the_page_holds_texts_as_text_and_loads_nothing(flow: Flow) -> None:
 
 def test_hosts_that_lose_nearly_all_are_named(tmp_path: Path) -> None:
     """www. is no other host; documents outside `where` do not count; the limits hold exactly."""
-    hosts = ["a.example"] * 10 + ["www.b.example"] * 5 + ["b.example"] * 5 + ["c.example"] * 9 + [None] * 10
-    keep = [True] + [False] * 9 + [False] * 10 + [False] * 9 + [None] * 10
+    hosts = ["a.example"] * 10 + ["www.b.example"] * 5 + ["b.example"] * 5 + ["c.example"] * 9 + ["d.example"] * 110 + [None] * 10
+    keep = [True] + [False] * 9 + [False] * 10 + [False] * 9 + [True] * 10 + [None] * 110
     base, marks = [], []
     for i, part in enumerate(np.split(np.arange(len(hosts)), [7, 20])):
         base.append(tmp_path / f"base-{i}.parquet")
