@@ -40,9 +40,9 @@ models: install  ## small models for the demo and the tests
 demo: models  ## the whole pipeline on bundled pages, on this machine
 	@$(CCPIPE) demo --out $(DEMO) --models $(MODELS)
 
-# half of the tests wait for Slurm: three processes keep two cores busy; the tests of one file stay together
+# half of the tests wait for Slurm: four processes keep two cores busy; the tests of one file stay together
 test: models  ## all tests
-	$(PY) -m pytest -n 3 --dist loadfile $(args)
+	$(PY) -m pytest -n 4 --dist loadfile $(args)
 
 check: install lint types test  ## what CI runs: lint, types, tests
 

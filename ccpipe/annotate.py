@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ccpipe.counts import Counts
 from ccpipe.meta import NOT_IN_WHERE, document_ids, read_columns, select_rows, shard_groups, write_group
 from ccpipe.stage import Cursor, Inputs, Outputs, SlicedStage, StageConfig, Unit, tuning
-from ccpipe.wet import read_texts
+from ccpipe.wet import PLACE_COLUMNS, read_rows
 
 SLICE_FILE = "columns.parquet"
 
@@ -98,7 +98,7 @@ class Annotator(SlicedStage):
         ids = document_ids(unit.shards[0], len(chosen))
         counts = Counts()
         counts.drop(NOT_IN_WHERE, last - first - len(rows))
-        wanted = read_columns(groups, [*self.needs(), "wet_offset", "wet_length"])
+        wanted = read_columns(groups, [*self.needs(), *(PLACE_COLUMNS if self.reads_text else ("wet_length",))])
         parts = [self._annotate_rows(batch, wanted, ids, inputs, counts) for batch in self._batches(rows, wanted)]
         schema = pa.schema(self.columns())
         new = pa.concat_tables(parts) if parts else schema.empty_table()
@@ -116,11 +116,7 @@ class Annotator(SlicedStage):
 
     def _annotate_rows(self, rows: np.ndarray, wanted: pa.Table, ids: np.ndarray, inputs: Inputs, counts: Counts) -> pa.Table:
         meta = wanted.take(pa.array(rows))
-        if self.reads_text:
-            offsets, lengths = meta.column("wet_offset").to_numpy(), meta.column("wet_length").to_numpy()
-            text = read_texts(inputs["wet"][0], offsets, lengths)
-        else:
-            text = pa.array([""] * len(rows), pa.large_string())
+        text = read_rows(inputs["wet"][0], meta) if self.reads_text else pa.array([""] * len(rows), pa.large_string())
         docs = Documents(text, meta.select(list(self.needs())), ids[rows])
         return self._check(self.annotate(docs), len(docs), counts)
 

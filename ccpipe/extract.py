@@ -4,17 +4,19 @@ In: `unit.detail["warcs"]`, the files in order. Out: `wet` (conversion records),
 `dropped` (`DROPPED_SCHEMA`: where each dropped page lies and why, so that nothing is lost without a trace).
 A document is a `response` record, or a `conversion` record of a WET file, whose text is taken as it is: each is kept or dropped for one
 named reason. Metadata of WAT files are documents without text. Records of other types (also `resource`) are counted in `extra` as
-`records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and removes no duplicates.
+`records_<type>`, damage of the archive as `damage_<what>`. It does not judge quality and removes no duplicates; lines
+that repeat only where `dedup_lines` asks for it (`ccpipe.line_filter`).
 
-Reasons: record_cut, record_corrupt, url_blocked_<category>, no_http_header, http_status, too_large, expands_too_far,
-bad_content_encoding, not_html, not_plain_text, wat_has_no_text, undecodable, too_deep, too_many_attributes, too_many_elements,
-no_text, too_short.
+Reasons: record_cut, record_corrupt, url_blocked_<category>, url_banned_word, url_soft_banned_words, url_banned_subword,
+no_http_header, http_status, too_large, expands_too_far, bad_content_encoding, not_html, not_plain_text, wat_has_no_text,
+undecodable, too_deep, too_many_attributes, too_many_elements, no_text, too_short, repeated_lines.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,12 +27,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from ccpipe.blocklist import Blocklist, check_blocklist, host_of
 from ccpipe.counts import Counts
 from ccpipe.html import NotExtracted, clean, extract, guards
+from ccpipe.line_filter import LineFilter, Scope
+from ccpipe.lines import Key, key_table
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
+from ccpipe.rights import NO_RIGHTS, read_rights
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
+from ccpipe.urls import Blocklist, check_blocklist, host_of
 from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
+from ccpipe.wet import text_digest
 from ccpipe.wet_writer import WetWriter
 
 SLICE_WET = "text.warc.wet.gz"
@@ -60,7 +66,9 @@ class Rows:
 
 
 class Extract(SlicedStage):
-    """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; nothing is remembered between records."""
+    """WARC -> text. A slice ends after `slice_bytes` of input or at the end of a WARC; all that is remembered between records is lines."""
+
+    version = 2
 
     version = 2
 
@@ -72,6 +80,10 @@ class Extract(SlicedStage):
         max_depth: int = Field(guards.MAX_DEPTH, description="open elements inside each other (parsing is quadratic)", ge=64, le=20_000)
         max_attributes: int = Field(guards.MAX_ATTRIBUTES, description="attributes of one tag (parsing is quadratic)", ge=64, le=20_000)
         max_elements: int = Field(guards.MAX_ELEMENTS, description="elements of one page, 600 bytes each", ge=1_000, le=10_000_000)
+        dedup_lines: Scope = Field("off", description="drop lines seen before: in the same document, or in the shard so far")
+        line_key: Key = Field("exact", description="when two lines are the same: see ccpipe.lines")
+        min_line_letters: int = Field(4, description="letters and digits of the shortest line that may be dropped", ge=1, le=10_000)
+        max_lines: int = Field(1 << 24, description="lines of a shard that are remembered, 16 bytes of memory each", ge=1, le=1 << 32)
         slice_bytes: int = tuning(32 << 20, "input per committed slice, bytes of the WARC file", ge=1 << 10)
 
         @field_validator("where")
@@ -82,6 +94,7 @@ class Extract(SlicedStage):
             return value
 
     _blocklist: Blocklist | None = None
+    _lines: LineFilter | None = None
 
     def columns(self) -> dict[str, pa.DataType]:
         return dict(BASE_COLUMNS)
@@ -93,6 +106,13 @@ class Extract(SlicedStage):
     def load(self) -> None:
         if self.config.blocklist:
             self._blocklist = Blocklist.open(Path(self.config.blocklist))
+        if self.config.dedup_lines != "off":
+            key_table(self.config.line_key)
+            self._lines = LineFilter(self.config.dedup_lines, self.config.line_key, self.config.min_line_letters, self.config.max_lines)
+
+    def earlier_slices(self, unit: Unit, slices: Sequence[Path]) -> None:
+        if self._lines:
+            self._lines.go_on(slices)
 
     def slice(self, unit: Unit, inputs: Inputs, folder: Path, cursor: Cursor | None) -> tuple[Counts, Cursor | None]:
         warcs = unit.detail["warcs"]
@@ -101,14 +121,19 @@ class Extract(SlicedStage):
         counts = Counts()
         rows = Rows()
         next_place = None
+        done = cursor["slices"] if cursor else 0
+        if self._lines:
+            self._lines.start(done)
         with (folder / SLICE_WET).open("wb") as file:
             if warcs:
                 next_place = self._read(_existing(warcs[number]), place, WetWriter(file), rows, counts)
         write_group(folder / SLICE_ROWS, pa.Table.from_pylist(rows.kept, BASE_SCHEMA))
         write_group(folder / SLICE_DROPPED, pa.Table.from_pylist(rows.dropped, DROPPED_SCHEMA))
+        if self._lines:
+            self._lines.save(folder)
         if next_place:
-            return counts, {"warc": number, "place": asdict(next_place)}
-        return counts, ({"warc": number + 1, "place": None} if number + 1 < len(warcs) else None)
+            return counts, {"warc": number, "place": asdict(next_place), "slices": done + 1}
+        return counts, ({"warc": number + 1, "place": None, "slices": done + 1} if number + 1 < len(warcs) else None)
 
     def join(self, unit: Unit, inputs: Inputs, slices: Sequence[Path], out: Outputs) -> None:
         tables = []
@@ -130,7 +155,7 @@ class Extract(SlicedStage):
             counts.extra[f"records_{record.kind}"] += 1
             if _is_document(record):
                 try:
-                    rows.kept.append(self._write(record, path, wet))
+                    rows.kept.append(self._write(record, path, wet, counts.extra))
                     counts.keep()
                 except (Dropped, NotExtracted) as dropped:
                     reason = dropped.args[0]
@@ -141,23 +166,36 @@ class Extract(SlicedStage):
                 return record.next
         return None
 
-    def _write(self, record: Record, path: str, wet: WetWriter) -> dict[str, Any]:
+    def _write(self, record: Record, path: str, wet: WetWriter, extra: Counter[str]) -> dict[str, Any]:
         """The row of one document, its text written. Raises `Dropped` or `NotExtracted` with the reason."""
         row = self._read_page(record)
+        row["lines_dropped"] = 0
+        if self._lines:
+            self._drop_lines(row, self._lines, extra)
         text = row.pop("text").encode()
         source = row["warc_record_id"] or f"{Path(path).name}:{record.offset}:{record.next.skip}"
         offset, length, digest = wet.write_text(text, row["url"], row["warc_date"], source, row["warc_record_id"])
-        row.update(warc_path=path, warc_offset=record.offset, warc_length=record.length)
+        row.update(warc_path=path, warc_offset=record.offset, warc_length=record.length, page_digest=text_digest(record.block))
         row.update(wet_offset=offset, wet_length=length, text_bytes=len(text), digest=digest)
         return row
+
+    def _drop_lines(self, row: dict[str, Any], lines: LineFilter, extra: Counter[str]) -> None:
+        """The row's text without repeated lines. Raises `Dropped` where too little is left."""
+        kept = lines.drop(row["text"].encode(), extra)
+        text = kept.text.decode()
+        if len(text) < self.config.min_text_chars:
+            lines.give_up(kept, extra)
+            raise Dropped("repeated_lines")
+        lines.keep(kept, extra)
+        row.update(text=text, lines_dropped=kept.n_dropped)
 
     def _read_page(self, record: Record) -> dict[str, Any]:
         if record.damage:
             raise Dropped(f"record_{record.damage}")
         url = _address(record)
-        category = self._blocklist.match(url) if self._blocklist else None
-        if category:
-            raise Dropped(f"url_blocked_{category}")
+        blocked = self._blocklist.reason(url) if self._blocklist else None
+        if blocked:
+            raise Dropped(blocked)
         if record.kind != "response":
             return self._given_text(record, url)
         response, body = self._body(record)
@@ -170,6 +208,9 @@ class Extract(SlicedStage):
             "url": url,
             "host": host_of(url),
             "title": page.title,
+            # the extractor is to read the date that a page states; until it does there is none
+            "page_date": getattr(page, "date", None) or "",
+            "page_lang": page.lang,
             "warc_record_id": _one_line(record.headers["warc-record-id"]),
             "warc_date": _date(record.headers["warc-date"]),
             "http_status": response.status,
@@ -177,6 +218,7 @@ class Extract(SlicedStage):
             "charset": page.charset,
             "charset_source": page.charset_source,
             "html_bytes": len(body),
+            **asdict(read_rights(body, record.block[: len(record.block) - len(response.body)], url)),
         }
 
     def _given_text(self, record: Record, url: str) -> dict[str, Any]:
@@ -195,6 +237,8 @@ class Extract(SlicedStage):
             "url": url,
             "host": host_of(url),
             "title": "",
+            "page_date": "",
+            "page_lang": "",
             "warc_record_id": _one_line(record.headers["warc-record-id"]),
             "warc_date": _date(record.headers["warc-date"]),
             "http_status": None,
@@ -202,6 +246,7 @@ class Extract(SlicedStage):
             "charset": "utf-8",
             "charset_source": "conversion",
             "html_bytes": 0,
+            **asdict(NO_RIGHTS),
         }
 
     def _body(self, record: Record) -> tuple[http.Response, bytes]:

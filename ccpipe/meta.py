@@ -29,11 +29,14 @@ BASE_SCHEMA = pa.schema(
         ("url", pa.string()),
         ("host", pa.string()),
         ("title", pa.string()),
+        ("page_date", pa.string()),
+        ("page_lang", pa.string()),
         ("warc_path", pa.string()),
         ("warc_offset", pa.uint64()),
         ("warc_length", pa.uint64()),
         ("warc_record_id", pa.string()),
         ("warc_date", pa.string()),
+        ("page_digest", pa.string()),
         ("http_status", pa.uint16()),
         ("content_type", pa.string()),
         ("charset", pa.string()),
@@ -43,10 +46,18 @@ BASE_SCHEMA = pa.schema(
         ("wet_length", pa.uint32()),
         ("text_bytes", pa.uint32()),
         ("digest", pa.string()),
+        ("lines_dropped", pa.uint32()),
+        ("robots", pa.list_(pa.string())),
+        ("tdm_reservation", pa.bool_()),
+        ("tdm_policy", pa.string()),
+        ("licence", pa.string()),
+        ("licence_url", pa.string()),
+        ("licence_source", pa.string()),
     ]
 )
-"""Columns of `meta/base`. Offsets and lengths are bytes of the compressed file, from the first byte of the record's gzip
-member; `digest` is `sha1:` and base32 of the UTF-8 text, as in the WET record's WARC-Block-Digest."""
+"""Columns of `meta/base`, each told in docs/meta.md. Offsets and lengths are bytes of the compressed file, from the first byte of
+the record's gzip member; `digest` is `sha1:` and base32 of the UTF-8 text, as in the WET record's WARC-Block-Digest, `page_digest`
+likewise of the block of the response record, HTTP headers and body."""
 
 BASE_COLUMNS: dict[str, pa.DataType] = {field.name: field.type for field in BASE_SCHEMA}
 

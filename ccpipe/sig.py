@@ -1,6 +1,6 @@
 """The `sig` stage: one MinHash signature for every document of a shard.
 
-In: `wet` and, of `base`, the columns `wet_offset` and `wet_length`. Out: `sig`, a .npy file, uint64 (uint32 with hash_bits = 32),
+In: `wet` and, of `base`, the columns that lead to each text. Out: `sig`, a .npy file, uint64 (uint32 with hash_bits = 32),
 shape (n_docs, n_hashes), row i for document i, readable with `numpy.load(path, mmap_mode="r")`. Every document is signed, so
 that signatures serve any later choice of documents; `where` belongs to the stages that read them.
 """
@@ -20,7 +20,7 @@ from ccpipe.counts import Counts
 from ccpipe.meta import read_columns
 from ccpipe.minhash import N_HASHES, SEED, SHINGLE, narrow, sign
 from ccpipe.stage import Inputs, Outputs, Stage, StageConfig, Unit, tuning
-from ccpipe.wet import read_texts
+from ccpipe.wet import PLACE_COLUMNS, read_rows
 
 
 class Sign(Stage):
@@ -40,13 +40,13 @@ class Sign(Stage):
                 raise ValueError(f"where = {value!r}: sig signs every document; put this predicate into the dedup table")
 
     def run(self, unit: Unit, inputs: Inputs, out: Outputs) -> Counts:
-        places = read_columns([inputs["base"][0]], ["wet_offset", "wet_length"])
+        places = read_columns([inputs["base"][0]], PLACE_COLUMNS)
         counts = Counts()
         with out["sig"].open("wb") as file:
             shape = (len(places), self.config.n_hashes)
             np.lib.format.write_array_header_1_0(file, {"descr": f"<u{self.config.hash_bits // 8}", "fortran_order": False, "shape": shape})
             for batch in self._batches(places):
-                text = read_texts(inputs["wet"][0], batch.column("wet_offset").to_numpy(), batch.column("wet_length").to_numpy())
+                text = read_rows(inputs["wet"][0], batch)
                 signed = sign(*text_buffers(text), self.config.n_hashes, self.config.shingle, self.config.seed)
                 values = narrow(signed.values) if self.config.hash_bits == 32 else signed.values
                 file.write(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)

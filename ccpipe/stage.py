@@ -151,6 +151,9 @@ class SlicedStage(Stage):
     The bytes that `join` writes must not depend on where the slices were cut.
     """
 
+    def earlier_slices(self, unit: Unit, slices: Sequence[Path]) -> None:
+        """Called before each slice with the folders of all committed slices in front of it, in order, perhaps of another attempt."""
+
     @abstractmethod
     def slice(self, unit: Unit, inputs: Inputs, folder: Path, cursor: Cursor | None) -> tuple[Counts, Cursor | None]:
         """Work from `cursor` (None: the beginning) for some seconds, write files into the empty `folder`.

@@ -1,6 +1,7 @@
 """WET files: extracted text as WARC `conversion` records, one gzip member each (WARC 1.1, ISO 28500:2017).
 
-Written record by record; read back by exact byte range, so that a later stage touches only the documents it wants.
+Written record by record; read back by exact byte range, so that a later stage touches only the documents it wants. Reading proves
+that the bytes are those that the meta was written with: gzip's checksum finds damage, the digest in the meta finds other text.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from ccpipe.warc.inflate import INFLATE_ERRORS, decompress
 COALESCE_BYTES = 1 << 16
 """Unwanted bytes that are read rather than sought over: a seek on a parallel filesystem costs more than 64 KiB."""
 
+PLACE_COLUMNS = ("wet_offset", "wet_length", "digest")
+"""Columns of `meta/base` that lead to a text and prove it."""
+
 MAX_READ_BYTES = 32 << 20
 """Largest single read of neighbouring records."""
 
 
 class DamagedWet(Exception):
-    """A byte range of a WET file that does not hold the record that the meta says."""
+    """A byte range of a WET file that does not hold the text that the meta says."""
 
 
 def text_digest(text: bytes) -> str:
@@ -50,11 +54,17 @@ def parse_member(member: bytes | memoryview) -> bytes:
     raise ValueError("no Content-Length header")
 
 
-def read_texts(path: Path, offsets: np.ndarray, lengths: np.ndarray) -> pa.Array:
+def read_rows(path: Path, rows: pa.Table) -> pa.Array:
+    """Texts of rows of `meta/base` that have `PLACE_COLUMNS`: large_string, proved. Raises `DamagedWet`."""
+    offset, length, digest = (rows.column(name) for name in PLACE_COLUMNS)
+    return read_texts(path, offset.to_numpy(), length.to_numpy(), digest.to_pylist())
+
+
+def read_texts(path: Path, offsets: np.ndarray, lengths: np.ndarray, digests: Sequence[str] | None = None) -> pa.Array:
     """Texts of the records at these byte ranges, as an Arrow large_string array in the order given.
 
-    offsets, lengths: integers, shape (n,), bytes of the compressed file; fastest when ascending.
-    Raises `DamagedWet` with file, offset and what was seen.
+    offsets, lengths: integers, shape (n,), bytes of the compressed file; fastest when ascending. digests: as in the meta; without
+    them gzip's checksum is all the proof there is. Raises `DamagedWet` with file, offset and what was seen.
     """
     texts: list[bytes] = []
     with path.open("rb") as file:
@@ -66,13 +76,22 @@ def read_texts(path: Path, offsets: np.ndarray, lengths: np.ndarray) -> pa.Array
             for i in range(first, last):
                 at = int(offsets[i]) - start
                 try:
-                    texts.append(parse_member(window[at : at + int(lengths[i])]))
+                    texts.append(_proved(window[at : at + int(lengths[i])], digests[i] if digests is not None else None))
                 except ValueError as error:
                     raise DamagedWet(
-                        f"{path} at byte {int(offsets[i])}: {error}; expected the record named by the meta. "
-                        "The file is not the one this meta was written with: rerun extract for this shard"
+                        f"{path} at byte {int(offsets[i])}: {error}; expected the {int(lengths[i])} bytes that the meta names. "
+                        "The file was damaged or replaced after it was written: put the right one back, or have the shard made again: "
+                        f"ccpipe redo --stage extract {path.name.partition('.')[0]}"
                     ) from None
     return pa.array(texts, pa.large_binary()).cast(pa.large_string())
+
+
+def _proved(member: memoryview, digest: str | None) -> bytes:
+    """The text of one member. Raises `ValueError` when it is none, or another than `digest` says."""
+    text = parse_member(member)
+    if digest is not None and (seen := text_digest(text)) != digest:
+        raise ValueError(f"a text with digest {seen}, the meta has {digest}")
+    return text
 
 
 def _runs(offsets: np.ndarray, lengths: np.ndarray) -> list[tuple[int, int]]:

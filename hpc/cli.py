@@ -1,6 +1,7 @@
 """The command line of `hpc` alone: `python -m hpc VERB --flow package.module:function`, whatever the stages are about.
 
-The function returns a `hpc.planner.Pipeline`. `work` and `gate`, which jobs run, and `status` and `gc` need only the run directory.
+The function returns a `hpc.planning.spec.Pipeline`. `work` and `gate`, which jobs run, and `status` and `gc` need only the run
+directory.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from types import ModuleType
 from hpc import verbs
 from hpc.entry import run_gate_job, run_work, stage_entry
 from hpc.errors import ASKED_WRONG, UsageError, tell
-from hpc.launch import launches
-from hpc.planner import Flow, Pipeline, StagePlan, plan_pipeline
-from hpc.state import StageState
+from hpc.planning.planner import Flow, StagePlan, plan_pipeline
+from hpc.planning.spec import Pipeline
+from hpc.state.launch import launches
+from hpc.state.state import StageState
 
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -128,8 +130,8 @@ def add_run_verbs(add: Add, stage: str | None = None) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from hpc.doctor import run_doctor
     from hpc.site import load_site
+    from hpc.upkeep.doctor import run_doctor
 
     return run_doctor(args.run.absolute(), load_site(args.site), verbs.CONSOLE)
 
@@ -169,7 +171,7 @@ def load_pipeline(spec: str) -> Pipeline:
     except Exception as error:
         raise UsageError(_blame(spec, error)) from error
     if not isinstance(made, Pipeline):
-        raise UsageError(f"--flow {spec} returned {type(made).__name__}; expected a hpc.planner.Pipeline")
+        raise UsageError(f"--flow {spec} returned {type(made).__name__}; expected a hpc.planning.planner.Pipeline")
     return made if made.command else replace(made, command=f"python -m hpc {{verb}} --flow {shlex.quote(spec)}")
 
 

@@ -15,21 +15,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc.attempt import scheduler_job
-from hpc.claims import Heart, beat_s
 from hpc.errors import UsageError
-from hpc.files import read_json
-from hpc.launch import Launch, launch_name, launches, load_launch, save_launch, start_order, timestamp
-from hpc.meter import start_meter
-from hpc.pending import pending_units, retire, still_pending
-from hpc.permissions import check_private
-from hpc.requeue import requeue_self
-from hpc.reuse import adopt, reusable_units
-from hpc.scratch import local_scratch
-from hpc.state import StageState
-from hpc.task import StopFlag, Task, stop_when_orphaned, visible_gpus
-from hpc.work import make_work
-from hpc.worker import EXIT_STOPPED, Worker
+from hpc.fs.files import read_json
+from hpc.fs.permissions import check_private
+from hpc.fs.scratch import local_scratch
+from hpc.planning.reuse import adopt, reusable_units
+from hpc.state.attempt import scheduler_job
+from hpc.state.claims import Heart, beat_s
+from hpc.state.launch import Launch, launch_name, launches, load_launch, save_launch, start_order, timestamp
+from hpc.state.pending import pending_units, retire, still_pending
+from hpc.state.state import StageState
+from hpc.state.work import make_work
+from hpc.workers.meter import start_meter
+from hpc.workers.requeue import requeue_self
+from hpc.workers.task import StopFlag, Task, stop_when_orphaned, visible_gpus
+from hpc.workers.worker import EXIT_STOPPED, Worker
 
 log = logging.getLogger("hpc.entry")
 
@@ -219,7 +219,7 @@ def run_in_process(state: StageState, launch: Launch, stop: StopFlag, units: Seq
 
 def run_gate_job(args: argparse.Namespace) -> int:
     """`gate`: exit code 0 where the stage is complete. With `--launch`, what is missing is launched again."""
-    from hpc.gate import run_gate
+    from hpc.dispatch.gate import run_gate
 
     run = args.run.absolute()
     check_private(run, args.shared_state, run / "state" / args.stage / args.fp12 if args.fp12 else None)
@@ -236,8 +236,8 @@ def run_gate_job(args: argparse.Namespace) -> int:
 
 def _after_incomplete(state: StageState, launch: Launch) -> int:
     """Say what is missing and why, and launch it again where that can help."""
-    from hpc.gate import run_gate
-    from hpc.rounds import hand_over, next_round, record_losses
+    from hpc.dispatch.gate import run_gate
+    from hpc.dispatch.rounds import hand_over, next_round, record_losses
 
     lost = record_losses(state, launch, sorted(set(launch.units) - state.done_units()))
     report = run_gate(state, launch.resources.max_failures)

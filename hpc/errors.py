@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from hpc.permissions import PermissionsError
-from hpc.sbatch import SbatchError
+from hpc.dispatch.sbatch import SbatchError
+from hpc.fs.permissions import PermissionsError
 from hpc.site import SiteError
-from hpc.work import NoWork
+from hpc.state.work import NoWork
 
 
 class UsageError(Exception):

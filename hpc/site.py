@@ -193,7 +193,7 @@ def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseMode
 
 
 def check_resources(what: str, resources: Resources, site: Site) -> str | None:
-    """Why what the user asks for can never be had, or None. What is left open is chosen by `hpc.sizing` within the site's limits."""
+    """Why what the user asks for can never be had, or None. What is left open `hpc.planning.sizing` chooses within the site's limits."""
     if site.node_cpus and resources.cpus > site.node_cpus:
         return f"{what} asks for {resources.cpus} cpus; a node of site {site.name!r} has {site.node_cpus}. Set [resources.{what}] cpus"
     if site.node_mem_gb and resources.mem_gb is not None and resources.task_mem_gb > site.node_mem_gb:

@@ -13,18 +13,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hpc.dispatch.launching import Sent, forgive, scripts, send
+from hpc.dispatch.scaling import NotRunning, scale
 from hpc.errors import UsageError
-from hpc.files import read_json
-from hpc.gc import find_garbage
-from hpc.launching import NotRunning, Sent, forgive, scale, scripts, send
-from hpc.metrics import to_json, write_metrics
-from hpc.pending import retire
-from hpc.planner import Flow, StagePlan
-from hpc.show import show_status
-from hpc.show_plan import print_plan
-from hpc.status import run_status
-from hpc.task import StopFlag
+from hpc.fs.files import read_json
+from hpc.planning.planner import Flow, StagePlan
+from hpc.state.pending import retire
+from hpc.upkeep.gc import find_garbage
+from hpc.watch.metrics import to_json, write_metrics
+from hpc.watch.show import show_status
+from hpc.watch.show_plan import print_plan
+from hpc.watch.status import run_status
 from hpc.words import size
+from hpc.workers.task import StopFlag
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
 """What is said may hold names and messages of others; brackets in them are no markup."""
@@ -38,13 +39,13 @@ def do_plan(flow: Flow, stages: Sequence[StagePlan]) -> int:
 
 
 def do_local(flow: Flow, stages: Sequence[StagePlan], procs: int | None = None, in_process: bool = False) -> int:
-    from hpc.local import LocalRun
+    from hpc.dispatch.local import LocalRun
 
     return 0 if LocalRun(flow, procs, in_process, CONSOLE).run(stages, StopFlag().install()) else 1
 
 
 def do_submit(flow: Flow, stages: Sequence[StagePlan]) -> int:
-    from hpc.slurm import SlurmError
+    from hpc.dispatch.slurm import SlurmError
 
     inside = {stage.name for stage in stages}
     missing = {up for s in stages if s.pending for up in s.upstream if up not in inside and flow.find(up).pending}
@@ -78,7 +79,7 @@ def _tell_sent(item: Sent) -> None:
 
 
 def do_scale(flow: Flow, stages: Sequence[StagePlan], more: int) -> int:
-    from hpc.slurm import SlurmError
+    from hpc.dispatch.slurm import SlurmError
 
     if len(stages) != 1:
         raise UsageError(f"scale adds tasks to one running stage, {len(stages)} were named; type: {flow.typed('scale', 'STAGE', '+8')}")

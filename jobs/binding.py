@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ccpipe.stage import SlicedStage, Stage, Unit
-from hpc.plan import PlannedUnit
-from hpc.work import Counts, Files
+from hpc.state.plan import PlannedUnit
+from hpc.state.work import Counts, Files
 from jobs.loading import import_stage
 
 
 class StageWork:
-    """A ccpipe stage, built from what a launch says of it (`hpc.work.make_work`)."""
+    """A ccpipe stage, built from what a launch says of it (`hpc.state.work.make_work`)."""
 
     def __init__(self, stage: str, use: str, config: Mapping[str, Any], base_dir: str) -> None:
         stage_class = import_stage(use, Path(base_dir))
@@ -25,6 +25,10 @@ class StageWork:
 
     def run(self, unit: PlannedUnit, inputs: Files, out: Mapping[str, Path]) -> Counts:
         return self.stage.run(as_unit(unit), inputs, out).to_dict()
+
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        assert isinstance(self.stage, SlicedStage)
+        self.stage.earlier_slices(as_unit(unit), slices)
 
     def slice(self, unit: PlannedUnit, inputs: Files, folder: Path, cursor: Any) -> tuple[Counts, Any]:
         assert isinstance(self.stage, SlicedStage)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpc.cli import add_options, add_run_verbs
-from jobs import verbs
+from jobs import blocklists, verbs
 from jobs.errors import tell
 
 Verb = Callable[[argparse.Namespace], int]
@@ -106,9 +106,7 @@ def _add_others(verb: Callable[..., argparse.ArgumentParser]) -> None:
     curve.add_argument("--pairs", type=Path, help="histogram, lines similarity,pairs: also how many pairs are missed")
     curve.add_argument("--svg", type=Path, help="write the plot there as a picture, too")
     curve.add_argument("--json", action="store_true", help="for programs")
-    blocklist = verb("build-blocklist", verbs.do_build_blocklist, "compile block lists into one memory-mapped file", config=False)
-    blocklist.add_argument("out", type=Path, help="the .blocklist file to write")
-    blocklist.add_argument("sources", type=Path, nargs="+", help="plain lists, hosts files, or UT1 folders (folder = category)")
+    blocklists.add_verbs(verb)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from rich.console import Console
 from ccpipe.dedup.audit import Audit, audit
 from ccpipe.dedup.audit_show import to_html, to_text
 from ccpipe.dedup.exact import Texts
-from hpc.files import read_json
+from hpc.fs.files import read_json
 from jobs.save_index import complete_files, state_of
 
 

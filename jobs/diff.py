@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hpc.files import names_in, read_json
-from hpc.identity import Difference, differing_keys
-from hpc.inputs import upstream_state
-from hpc.plan import Plan
-from hpc.state import StageState
+from hpc.fs.files import names_in, read_json
+from hpc.state.identity import Difference, differing_keys
+from hpc.state.inputs import upstream_state
+from hpc.state.plan import Plan
+from hpc.state.state import StageState
 from jobs.diff_rows import NUMBERS, PLACES, Comparison, Question, UnitFiles, column_types, compare
 from jobs.errors import UsageError
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from ccpipe.wet import read_texts
-from hpc.identity import difference_line
+from hpc.state.identity import difference_line
 from jobs.diff import BASE, Diff, Version, make_diff
 from jobs.diff_rows import Example, Group, Verdicts, read_rows
 
@@ -126,7 +126,7 @@ def _text(version: Version, id: int | None, base: dict[str, Any]) -> str | None:
     """The first characters; None where the document has no text or the WET is gone."""
     if id is None or not (wet := _path(version, "wet", id)).exists():
         return None
-    text = read_texts(wet, np.array([base["wet_offset"]]), np.array([base["wet_length"]]))[0].as_py()
+    text = read_texts(wet, np.array([base["wet_offset"]]), np.array([base["wet_length"]]), [base["digest"]])[0].as_py()
     return str(text[:TEXT_CHARS])
 
 

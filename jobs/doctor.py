@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hpc.doctor import Finding, check_gpus, check_run_dir, check_scratch, check_slurm, show
 from hpc.site import Site
+from hpc.upkeep.doctor import Finding, check_gpus, check_run_dir, check_scratch, check_slurm, show
 from jobs.config import ConfigError, RunConfig, load_config
 from jobs.flow import build_flow, model_files
 
@@ -19,9 +19,10 @@ NEEDED = (
     "duckdb",
     "fastwarc",
     "fasttext",
+    "idna",
     "kenlm",
-    "mmh3",
     "numba",
+    "publicsuffixlist",
     "pyarrow",
     "selectolax",
     "sentencepiece",

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from ccpipe.meta import BASE_COLUMNS, check_predicate, predicate_columns
 from ccpipe.stage import ModelFile, Stage
-from hpc.files import read_json_if_exists
-from hpc.planner import Source
+from hpc.fs.files import read_json_if_exists
+from hpc.planning.spec import Source
 from hpc.site import Resources, check_resources
 from jobs.config import ConfigError, RunConfig, StageTable
 from jobs.loading import import_stage

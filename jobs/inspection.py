@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from ccpipe.wet import read_texts
-from hpc.files import read_json
-from hpc.state import StageState
+from hpc.fs.files import read_json
+from hpc.state.state import StageState
 
 SHARD_ROW = re.compile(r"(\d+)[-:/](\d+)")
 
@@ -124,9 +124,8 @@ def show_document(console: Console, run: Path, wanted: str, full: bool) -> None:
     console.print("\nverdict", style="bold cyan")
     for line in verdict(columns):
         console.print(f"  {line}", highlight=False, markup=False)
-    text = read_texts(
-        committed_files(run, groups[0].stage, "wet")[f"{shard:05d}"], np.array([columns["wet_offset"]]), np.array([columns["wet_length"]])
-    )[0].as_py()
+    wet = committed_files(run, groups[0].stage, "wet")[f"{shard:05d}"]
+    text = read_texts(wet, np.array([columns["wet_offset"]]), np.array([columns["wet_length"]]), [columns["digest"]])[0].as_py()
     lines = text.splitlines()
     shown = lines if full else lines[:40]
     dropped = {n for name, value in columns.items() if name.endswith("_drop_lines") and value for n in value}

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hpc.manifest import ManifestError, freeze, refreeze
+from hpc.state.manifest import ManifestError, freeze, refreeze
 from hpc.words import size
 from jobs.config import ConfigError, load_config
 

@@ -1,4 +1,4 @@
-"""Planning: a flow and a manifest become plans, one for each stage. Here it is said what each stage is; hpc/planner.py does the rest.
+"""Planning: a flow and a manifest become plans, one for each stage. Here it is said what each stage is; hpc/planning does the rest.
 
 The identity of a stage is made of its class and version, its config as far as that changes results, and the digests of its
 model files; what it reads is added by hpc.
@@ -17,11 +17,12 @@ import tomli_w
 from pydantic import BaseModel
 
 from ccpipe.stage import Stage
-from hpc.files import file_digest, read_json_if_exists, replace_json, replace_text, tree_digest
-from hpc.manifest import InputFile, Manifest, ManifestError, expand_inputs, freeze, refreeze
-from hpc.permissions import check_private
-from hpc.plan import PlannedUnit
-from hpc.planner import Flow, Pipeline, Source, StagePlan, StageSpec, plan_pipeline
+from hpc.fs.files import file_digest, read_json_if_exists, replace_json, replace_text, tree_digest
+from hpc.fs.permissions import check_private
+from hpc.planning.planner import Flow, StagePlan, plan_pipeline
+from hpc.planning.spec import Pipeline, Source, StageSpec
+from hpc.state.manifest import InputFile, Manifest, ManifestError, expand_inputs, freeze, refreeze
+from hpc.state.plan import PlannedUnit
 from jobs.config import ConfigError, RunConfig
 from jobs.flow import PARTITIONS, FlowStage, build_flow, model_files
 

@@ -21,12 +21,12 @@ import tomli_w
 from pydantic import ByteSize
 from rich.console import Console
 
-from hpc.files import replace_json
-from hpc.inputs import resolve_inputs
-from hpc.local import LocalRun
-from hpc.measured import PROBE, Measured, from_sentinels
-from hpc.task import StopFlag, visible_gpus
-from hpc.work import make_work
+from hpc.dispatch.local import LocalRun
+from hpc.fs.files import replace_json
+from hpc.planning.measured import PROBE, Measured, from_sentinels
+from hpc.state.inputs import resolve_inputs
+from hpc.state.work import make_work
+from hpc.workers.task import StopFlag, visible_gpus
 from jobs.config import RunConfig
 from jobs.planning import FlowPlan, StagePlan, plan_flow
 from jobs.sample import MAX_PARTS, Sample, parse_probe, take_sample

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from ccpipe.warc import read_records
-from hpc.manifest import InputFile
+from hpc.state.manifest import InputFile
 from jobs.errors import UsageError
 
 MAX_PARTS = 8

@@ -13,8 +13,8 @@ from ccpipe.dedup import DedupConfig
 from ccpipe.dedup.files import BadFile
 from ccpipe.dedup.past import BadIndex
 from ccpipe.dedup.save_index import save_index
-from hpc.files import read_json
-from hpc.state import StageState
+from hpc.fs.files import read_json
+from hpc.state.state import StageState
 from jobs.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from hpc.status import StageStatus
+from hpc.watch.status import StageStatus
 
 MAX_REASONS = 8
 

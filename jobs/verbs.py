@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from hpc import verbs
 from hpc.entry import read_flow
-from hpc.show_plan import print_plan
 from hpc.verbs import CONSOLE
+from hpc.watch.show_plan import print_plan
 from jobs.config import load_config, load_run_dir
 from jobs.dedup_audit import alarm_lines
 from jobs.errors import UsageError, blame_run_dir
@@ -82,7 +81,8 @@ def do_gc(args: argparse.Namespace) -> int:
 
 
 def do_estimate(args: argparse.Namespace) -> int:
-    from jobs.estimate import parse_nodes, run_estimate
+    from jobs.estimate import parse_nodes
+    from jobs.estimate_show import run_estimate
 
     return run_estimate(CONSOLE, args.config, args.probe, parse_nodes(args.nodes), args.procs, args.json)
 
@@ -159,20 +159,3 @@ def do_dedup_curve(args: argparse.Namespace) -> int:
         return run_curve(CONSOLE, wish, args.pairs, args.svg, args.json)
     except FileNotFoundError as error:
         raise UsageError(f"no file {error.filename}; expected lines similarity,pairs such as 0.85,1200") from error
-
-
-def do_build_blocklist(args: argparse.Namespace) -> int:
-    from ccpipe.blocklist import NotABlocklist, build_blocklist, folder_sources
-
-    sources: dict[str, Iterable[str] | Path] = {}
-    for source in args.sources:
-        if not source.exists():
-            raise UsageError(f"no file or folder {source}; expected plain lists, hosts files or UT1 folders")
-    try:
-        for source in args.sources:
-            sources |= folder_sources(source) if source.is_dir() else {source.stem: source}
-        blocklist = build_blocklist(sources, args.out)
-    except NotABlocklist as error:
-        raise UsageError(str(error)) from error
-    print(f"{args.out}: {len(blocklist):,} entries, categories: {', '.join(blocklist.categories)}")
-    return 0

@@ -66,14 +66,16 @@ def test_a_layer_does_not_import(inside: str, forbidden: str) -> None:
 
 
 def test_one_module_of_hpc_imports_submitit() -> None:
-    assert importers("submitit", "hpc") == {"hpc/slurm.py"}
+    assert importers("submitit", "hpc") == {"hpc/dispatch/slurm.py"}
 
 
 def test_importing_the_launching_module_alone_loads_submitit() -> None:
     """A worker on a compute node must not pay for it, nor need it."""
     found = {str(path) for path in SOURCES if "submitit" in {name.partition(".")[0] for name in imports(path, top_level_only=True)}}
-    assert found == {"hpc/slurm.py"}
-    assert not [str(p) for p in SOURCES if p != Path("hpc/slurm.py") and "hpc.slurm" in set(imports(p, top_level_only=True))]
+    assert found == {"hpc/dispatch/slurm.py"}
+    assert not [
+        str(p) for p in SOURCES if p != Path("hpc/dispatch/slurm.py") and "hpc.dispatch.slurm" in set(imports(p, top_level_only=True))
+    ]
 
 
 def test_ccpipe_reads_no_scheduler_variable() -> None:
@@ -118,7 +120,7 @@ def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
 
 def test_planning_a_flow_loads_no_heavy_library() -> None:
     """What the walk above cannot see: a library that another one pulls in."""
-    code = "import sys, jobs.cli, hpc.launching, hpc.entry, hpc.local, hpc.rounds; print(*sys.modules)"
+    code = "import sys, jobs.cli, hpc.dispatch.launching, hpc.entry, hpc.dispatch.local, hpc.dispatch.rounds; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO).stdout
     assert not HEAVY & set(loaded.split())
 

@@ -31,7 +31,7 @@ CALLS = {
 MODES = {"chmod", "fchmod", "lchmod", "umask"}
 MAY_CHANGE_MODES = {"jobs/demo/classifiers.py"}
 """The demo's own model files."""
-MAY_IMPORT_BY_NAME = {"hpc/work.py", "hpc/cli.py", "jobs/loading.py"}
+MAY_IMPORT_BY_NAME = {"hpc/state/work.py", "hpc/cli.py", "jobs/loading.py"}
 """The user's own stages, named in the user's config or in a launch of a private run directory."""
 SUBMITIT_PICKLES = {"submit", "map_array", "batch", "result", "results", "wait"}
 
@@ -88,7 +88,7 @@ def _calls(node: ast.Call, path: str) -> Iterator[str]:
         yield f"{name} without trust_remote_code=False and local_files_only"
     if last == "from_pretrained" and "Model" in name and "use_safetensors" not in given:
         yield f"{name} without use_safetensors"
-    if path == "hpc/slurm.py" and isinstance(node.func, ast.Attribute) and last in SUBMITIT_PICKLES:
+    if path == "hpc/dispatch/slurm.py" and isinstance(node.func, ast.Attribute) and last in SUBMITIT_PICKLES:
         yield f"has submitit write or read a pickle: {name}"
 
 
@@ -125,7 +125,7 @@ def test_the_walk_sees_what_it_looks_for(source: str, says: str) -> None:
 def test_the_walk_lets_the_safe_ways_pass() -> None:
     source = "np.load(path, mmap_mode='r', allow_pickle=False); json.loads(text); re.compile(text); subprocess.run(['ls'], shell=False)"
     assert dangers(source, "hpc/any.py") == []
-    assert dangers("executor.map_array(f, x)", "hpc/slurm.py") == ["has submitit write or read a pickle: executor.map_array"]
+    assert dangers("executor.map_array(f, x)", "hpc/dispatch/slurm.py") == ["has submitit write or read a pickle: executor.map_array"]
 
 
 # ---- a real model of the demo, made evil: its code would make the file `owned`

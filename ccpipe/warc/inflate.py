@@ -6,14 +6,15 @@ damage differs, so whatever looks at damaged bytes takes `zlib` itself (`MemberR
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from contextlib import suppress
 from typing import Any
 
 _fast: Any = zlib
 with suppress(ImportError):
-    _fast = importlib.import_module("isal.isal_zlib")
+    from isal import isal_zlib
+
+    _fast = isal_zlib
 
 INFLATE_ERRORS: tuple[type[Exception], ...] = (_fast.error, zlib.error)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from hpc.files import read_json
-from hpc.local import LocalRun
-from hpc.state import StageState
-from hpc.status import run_status
-from hpc.task import StopFlag
+from hpc.dispatch.local import LocalRun
+from hpc.fs.files import read_json
+from hpc.state.state import StageState
+from hpc.watch.status import run_status
 from hpc.words import size
+from hpc.workers.task import StopFlag
 from jobs.config import load_config
 from jobs.demo.prepare import prepare
 from jobs.planning import FlowPlan, find, plan_flow

@@ -32,6 +32,7 @@ from ccpipe.meta import write_group
 from ccpipe.perplexity import KenLmPerplexity
 from ccpipe.quality import CcCleanerRules
 from ccpipe.stage import Unit
+from ccpipe.wet import text_digest
 
 REPO = Path(__file__).resolve().parents[2]
 DOC_CHARS = 2_000
@@ -175,7 +176,11 @@ def write_shard(documents: list[str], folder: Path) -> dict[str, list[Path]]:
     lengths = np.array([len(member) for member in members], dtype=np.int64)
     (folder / "wet").write_bytes(b"".join(members))
     offsets = pa.array(np.cumsum(lengths) - lengths, pa.uint64())
-    places = {"wet_offset": offsets, "wet_length": pa.array(lengths, pa.uint32())}
+    places = {
+        "wet_offset": offsets,
+        "wet_length": pa.array(lengths, pa.uint32()),
+        "digest": [text_digest(text.encode()) for text in documents],
+    }
     write_group(folder / "base", pa.table({"url": [""] * len(members), "title": [""] * len(members), **places}))
     return {"wet": [folder / "wet"], "base": [folder / "base"]}
 

@@ -27,11 +27,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hpc.evidence import plan_costs
-from hpc.files import replace_json
-from hpc.fold import write_archive
-from hpc.plan import FP_CHARS, Plan, PlannedUnit, fingerprint, save_plan
-from hpc.state import StageState
+from hpc.fs.files import replace_json
+from hpc.state.fold import write_archive
+from hpc.state.plan import FP_CHARS, Plan, PlannedUnit, fingerprint, save_plan
+from hpc.state.state import StageState
+from hpc.watch.evidence import plan_costs
 
 CLAIMED, FAILED, TASKS, HOSTS = 500, 300, 200, 40
 PROCS = 16
@@ -45,8 +45,8 @@ SHOW = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from hpc.show import show_status
-from hpc.status import run_status
+from hpc.watch.show import show_status
+from hpc.watch.status import run_status
 run = Path(sys.argv[1])
 show_status(Console(width=160), run, run_status(run))
 """

@@ -9,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccpipe.blocklist import (
-    Blocklist,
-    NotABlocklist,
-    build_blocklist,
-    check_blocklist,
-    compile_blocklist,
-    entry_key,
-    host_of,
-    split_address,
-)
+from ccpipe.urls import Blocklist, NotABlocklist, build_blocklist, check_blocklist, compile_blocklist
 
 LISTS = {
     "adult": ["bad.example", "blocked.co.uk", "# a comment", "", "bücher.example"],
@@ -35,6 +26,8 @@ BLOCKED = {
     "http://BÜCHER.example/": "adult",
     "http://shop.example/login": "phishing",
     "https://www.shop.example/login/#x": "phishing",
+    "http://shop.example/login/more": "phishing",
+    "http://shop.example/login?from=mail": "phishing",
     "http://shop.example:80/login/": "phishing",
     "http://other.example/a?b=1": "phishing",
     "http://x.evil.example.net/": "phishing",
@@ -47,7 +40,8 @@ FREE = [
     "http://bad.example.com/",
     "http://co.uk/",
     "http://shop.example/",
-    "http://shop.example/login/more",
+    "http://shop.example/login-help",
+    "http://sub.shop.example/login/",
     "http://shop.example/LOGIN",
     "http://other.example/a?b=2",
     "http://example.net/",
@@ -72,7 +66,7 @@ def test_others_do_not(url: str) -> None:
 
 
 def test_the_compiled_file_answers_the_same_and_has_the_same_bytes_each_time(tmp_path: Path) -> None:
-    first = build_blocklist(LISTS, tmp_path / "a")
+    first, _ = build_blocklist(LISTS, tmp_path / "a")
     build_blocklist({name: iter(lines) for name, lines in LISTS.items()}, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     mapped = Blocklist.open(tmp_path / "a")
@@ -80,7 +74,7 @@ def test_the_compiled_file_answers_the_same_and_has_the_same_bytes_each_time(tmp
     assert {url: mapped.match(url) for url in [*BLOCKED, *FREE]} == {**BLOCKED, **dict.fromkeys(FREE)}
 
 
-DOMAINS = st.lists(st.from_regex(r"[a-z]{1,3}\.[a-z]{1,3}", fullmatch=True), max_size=20)
+DOMAINS = st.lists(st.from_regex(r"[a-z]{1,3}\.[a-z]{1,3}\.example", fullmatch=True), max_size=20)
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), DOMAINS, min_size=1))
@@ -119,16 +113,6 @@ def test_an_empty_list_blocks_nothing(tmp_path: Path) -> None:
     assert Blocklist.open(tmp_path / "a").match("http://bad.example/") is None
 
 
-def test_entries_that_would_block_too_much_are_ignored() -> None:
-    assert [entry_key(line) for line in ("com", "0.0.0.0 localhost", "! note", "[Adblock Plus]", "# x")] == [None] * 5
-
-
-@given(st.text(max_size=60))
-def test_any_text_is_an_address(text: str) -> None:
-    assert split_address(text) == split_address(f"{text}#fragment") or "#" in text
-    assert isinstance(host_of(text), str)
-
-
 # --- what is no block list ---
 
 
@@ -142,7 +126,7 @@ def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(b"bad.example", mtime=0), b"bad.example\0", b"WARC/1.0\r\nWARC-Type: response", bytes(range(256))]
+    "content", [gzip.compress(b"WARC/1.0\r\n", mtime=0), b"bad.example\0", b"WARC/1.0\r\nWARC-Type: response", bytes(range(256))]
 )
 def test_a_binary_file_is_refused_wherever_a_list_is_expected(content: bytes, tmp_path: Path) -> None:
     alone = tmp_path / "alone.warc.gz"
@@ -188,7 +172,8 @@ def test_lists_that_are_accepted(tmp_path: Path) -> None:
 def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     build_blocklist(LISTS, tmp_path / "a")
     data = (tmp_path / "a").read_bytes()
-    for damaged in (data[:8], data[:40], data[:8] + b"\xff" * 8 + data[16:], data[:16] + b"x" + data[17:], data[:-1]):
+    flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+    for damaged in (data[:8], data[:40], data[:60], data[:8] + b"\xff" * 8 + data[16:], data[:48] + b"x" + data[49:], data[:-1], flipped):
         (tmp_path / "b").write_bytes(damaged)
         with pytest.raises(NotABlocklist, match="build it again"):
             check_blocklist(tmp_path / "b")

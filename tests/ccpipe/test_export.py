@@ -23,6 +23,7 @@ from ccpipe.export import ExportManifest, ExportShards, drop_lines
 from ccpipe.indexed_dataset import IndexedWriter
 from ccpipe.stage import Unit
 from ccpipe.tokenizer import open_tokenizer
+from ccpipe.wet import text_digest
 
 TEXTS = [
     "The river rose slowly during the night.\nHome\nBoats were brought out of the barns.",
@@ -64,6 +65,7 @@ def make_shard(folder: Path, number: int = 3, texts: list[str] = TEXTS, meta: di
         "title": pa.array([None] * len(texts), pa.string()),
         "wet_offset": pa.array(offsets, pa.uint64()),
         "wet_length": pa.array(lengths, pa.uint32()),
+        "digest": [text_digest(text.encode()) for text in texts],
     }
     pq.write_table(pa.table(base_columns), base)
     kinds = {"quality_drop_lines": pa.list_(pa.uint32()), "lid_score": pa.float32()}
@@ -162,7 +164,7 @@ def test_lines_hold_the_kept_documents_edited_and_in_order(tmp_path: Path) -> No
         "read": 6,
         "kept": 3,
         "dropped": {"empty_after_edits": 1, "empty_text": 1, "not_selected": 1},
-        "extra": {"text_bytes": sum(len(text.encode()) for text in WRITTEN), "tokens": 0},
+        "extra": {"text_bytes": sum(len(text.encode()) for text in WRITTEN), "edited_bytes": len("\nHome\n首页".encode()), "tokens": 0},
     }
 
 

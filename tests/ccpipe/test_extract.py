@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from warc_pages import PROSE, bomb, frame, html, member, page, record, response, write_warc, zstd_archive
 from warcio.archiveiterator import ArchiveIterator
 
-from ccpipe.blocklist import build_blocklist
 from ccpipe.counts import Counts
 from ccpipe.extract import Extract
 from ccpipe.meta import BASE_SCHEMA
 from ccpipe.stage import Unit
+from ccpipe.urls import build_blocklist
 from ccpipe.wet import read_texts, text_digest
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
@@ -47,6 +47,7 @@ def run(folder: Path, warcs: Sequence[Path], **config: object) -> Done:
     unit = Unit("00007", 7, (7,), {"warcs": [{"path": str(path), "bytes": path.stat().st_size} for path in warcs]})
     slices, parts, cursor = [], [], None
     while not slices or cursor is not None:
+        stage.earlier_slices(unit, slices)
         slices.append(folder / f"slice{len(slices)}")
         slices[-1].mkdir()
         counts, cursor = stage.slice(unit, {}, slices[-1], cursor)
@@ -115,6 +116,47 @@ def test_bytes_do_not_depend_on_where_slices_are_cut(tmp_path: Path, packing: st
         cut = run(tmp_path / str(slice_bytes), warcs, slice_bytes=slice_bytes)
         assert cut.n_slices > (40 if slice_bytes == 1 << 10 else 3)
         assert (cut.wet, cut.base, cut.counts) == (whole.wet, whole.base, whole.counts)
+
+
+@pytest.mark.parametrize("line_key", ["exact", "ccnet_paper"])
+def test_lines_seen_in_the_shard_are_dropped_wherever_slices_are_cut(tmp_path: Path, line_key: str) -> None:
+    """Every page says the same of the river and something of its own; the last one says nothing new."""
+    names = ["north", "south", "east", "west", "upper", "lower", "outer", "inner", "first", "second", "third", "fourth"]
+    bodies = [f"<p>{PROSE}</p><p>In the {name} of the valley nobody had seen it, and the bells of {name} rang.</p>" for name in names]
+    bodies += [f"<p>{PROSE}</p>"]
+    pages = [page(n, html(body)) for n, body in enumerate(bodies)]
+    warcs = [write_warc(tmp_path / "a.warc.gz", *pages[:7]), write_warc(tmp_path / "b.warc.gz", *pages[7:])]
+    whole = run(tmp_path / "whole", warcs, dedup_lines="shard", line_key=line_key)
+    for slice_bytes in (1 << 10, 1500):
+        cut = run(tmp_path / str(slice_bytes), warcs, dedup_lines="shard", line_key=line_key, slice_bytes=slice_bytes)
+        assert cut.n_slices > 2
+        assert (cut.wet, cut.base, cut.counts) == (whole.wet, whole.base, whole.counts)
+    assert [PROSE in text for text in whole.texts] == [True] + [False] * 11
+    assert [name in text for name, text in zip(names, whole.texts, strict=True)] == [True] * 12
+    assert whole.rows["lines_dropped"].to_pylist() == [0] + [1] * 11
+    assert dict(whole.counts.dropped) == {"repeated_lines": 1}
+    extra = whole.counts.extra
+    assert (extra["lines_read"], extra["lines_kept"], extra["lines_dropped_shard"]) == (25, 13, 12)
+    assert extra["chars_dropped_with_lines"] == 12 * len(PROSE) + 11
+    for row, text in zip(whole.rows.to_pylist(), whole.texts, strict=True):
+        assert (row["text_bytes"], row["digest"]) == (len(text.encode()), text_digest(text.encode()))
+
+
+def test_lines_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
+    path = write_warc(tmp_path / "in.warc.gz", page(1, html(f"<p>{PROSE}</p>")), page(2, html(f"<p>{PROSE}</p>")))
+    texts = [run(tmp_path / scope, [path], dedup_lines=scope).texts for scope in ("off", "document", "shard")]
+    assert texts == [[PROSE, PROSE], [PROSE, PROSE], [PROSE]]
+
+
+def test_rights_are_columns(tmp_path: Path) -> None:
+    by = "https://creativecommons.org/licenses/by/4.0/"
+    head = f'<title>t</title><meta name="robots" content="noai"><link rel="license" href="{by}"><meta name="tdm-reservation" content="0">'
+    block = response(html(head=head), extra="X-Robots-Tag: gptbot: noindex\r\nX-Robots-Tag: noarchive\r\ntdm-reservation: 1\r\n")
+    first, second = one(tmp_path, record(block), page(2)).rows.to_pylist()
+    names = ("robots", "tdm_reservation", "tdm_policy", "licence", "licence_url", "licence_source")
+    assert tuple(first[name] for name in names) == (["gptbot:noindex", "noai", "noarchive"], False, "", "cc-by-4.0", by, "link")
+    assert tuple(second[name] for name in names) == ([], None, "", "", "", "")
+    assert first["page_digest"] == text_digest(block)
 
 
 def test_a_shard_without_warcs_gives_valid_empty_files(tmp_path: Path) -> None:

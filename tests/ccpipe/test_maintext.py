@@ -7,6 +7,7 @@ import json
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +129,50 @@ def test_quality_does_not_fall(shared_data: Path) -> None:
                 scores.append(2 * (pair[0] & pair[1]).total() / max(1, pair[0].total() + pair[1].total()))
     assert len(scores) == len(wanted) > 80
     assert sum(scores) / len(scores) > FLOOR
+
+
+def walked(trees: list[dict[str, Any]], row: np.ndarray) -> float:
+    """The sum of leaves by walking down each tree."""
+    total = 0.0
+    for tree in trees:
+        number = 0 if tree["nodes"] else -1
+        while number >= 0:
+            feature, threshold, yes, no = tree["nodes"][number]
+            number = yes if float(row[feature]) <= threshold else no
+        total += tree["leaves"][-1 - number]
+    return total
+
+
+def random_tree(rng: np.random.Generator, n_leaves: int, n_features: int) -> dict[str, Any]:
+    """A tree that grew by splitting leaves at random, numbered in no order from left to right."""
+    nodes: list[list[Any]] = []
+    places: list[tuple[int, int] | None] = [None]
+    while len(places) < n_leaves:
+        place = places.pop(int(rng.integers(len(places))))
+        nodes.append([int(rng.integers(n_features)), float(rng.normal()), 0, 0])
+        if place:
+            nodes[place[0]][place[1]] = len(nodes) - 1
+        places += [(len(nodes) - 1, 2), (len(nodes) - 1, 3)]
+    for leaf, place in enumerate(rng.permutation(np.arange(len(places))).tolist()):
+        where = places[place]
+        if where:
+            nodes[where[0]][where[1]] = -1 - leaf
+    return {"nodes": nodes, "leaves": rng.normal(size=n_leaves).tolist()}
+
+
+@pytest.mark.parametrize("n_leaves", [1, 2, 7, 32])
+def test_forest_gives_the_sums_of_walking_down_its_trees(n_leaves: int) -> None:
+    """To the last bit, for rows of numbers that lie on a threshold, above all, or are none."""
+    rng = np.random.default_rng(n_leaves)
+    trees = [random_tree(rng, n_leaves, 5) for _ in range(20)]
+    rows = rng.normal(size=(70, 5)).astype(np.float32)
+    rows[:3] = np.float32([[np.nan] * 5, [np.inf] * 5, [-np.inf] * 5])
+    thresholds = [node[1] for tree in trees for node in tree["nodes"]] or [0.0]
+    rows[3:40] = rng.choice(np.float32(thresholds), (37, 5))
+    assert log_odds(read_forest(trees), rows).tolist() == [walked(trees, row) for row in rows]
+    assert log_odds(read_forest(trees), rows[:0]).tolist() == []
+
+
+def test_forest_with_a_tree_of_too_many_leaves_is_refused() -> None:
+    with pytest.raises(ValueError, match="33 leaves, expected at most 32: fit with num_leaves=32"):
+        read_forest([random_tree(np.random.default_rng(0), 33, 2)])

@@ -196,8 +196,10 @@ def write_shard(folder: Path, texts: list[str]) -> dict[str, list[Path]]:
             lengths.append(len(member))
             at += len(member)
     from ccpipe.meta import write_group
+    from ccpipe.wet import text_digest
 
-    write_group(folder / "base", pa.table({"wet_offset": pa.array(offsets, pa.uint64()), "wet_length": pa.array(lengths, pa.uint32())}))
+    places = {"wet_offset": pa.array(offsets, pa.uint64()), "wet_length": pa.array(lengths, pa.uint32())}
+    write_group(folder / "base", pa.table({**places, "digest": [text_digest(text.encode()) for text in texts]}))
     return {"wet": [folder / "wet"], "base": [folder / "base"]}
 
 

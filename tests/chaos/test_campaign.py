@@ -11,7 +11,7 @@ from cluster import why_not
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SEED = 20261124
-MINUTES = 3.5
+MINUTES = 2.5
 
 
 def test_a_campaign_leaves_no_trace(tmp_path: Path) -> None:

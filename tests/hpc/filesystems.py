@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc import exclusive
+from hpc.fs import exclusive
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 NEEDS = {"mkfs.ext4": "e2fsprogs", "mkfs.exfat": "exfatprogs", "mount.exfat-fuse": "exfat-fuse", "losetup": "mount"}

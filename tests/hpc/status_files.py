@@ -11,9 +11,9 @@ from typing import Any
 
 from toy import make_squares
 
-from hpc.attempt import Attempt, new_attempt
-from hpc.files import publish_once
-from hpc.state import StageState
+from hpc.fs.files import publish_once
+from hpc.state.attempt import Attempt, new_attempt
+from hpc.state.state import StageState
 
 
 def make_stage(run: Path, costs: Sequence[float]) -> StageState:

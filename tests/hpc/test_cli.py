@@ -12,7 +12,8 @@ import pytest
 from toy import Squares, pipeline, run_flow
 
 from hpc import cli
-from hpc.planner import Flow, Pipeline
+from hpc.planning.planner import Flow
+from hpc.planning.spec import Pipeline
 
 HERE = Path(__file__).parent
 
@@ -57,7 +58,7 @@ def forget_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def flow_of(run: Path) -> Flow:
-    from hpc.planner import plan_pipeline
+    from hpc.planning.planner import plan_pipeline
 
     described: Pipeline = pipeline(run, [2, 4])
     return plan_pipeline(described)

@@ -10,11 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from hpc.local import LocalRun
-from hpc.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
-from hpc.planner import Flow, Pipeline, Source, StageSpec, plan_pipeline
-from hpc.state import StageState
-from hpc.task import StopFlag
+from hpc.dispatch.local import LocalRun
+from hpc.planning.planner import Flow, plan_pipeline
+from hpc.planning.spec import Pipeline, Source, StageSpec
+from hpc.state.plan import FP_CHARS, InputFrom, Plan, PlannedUnit, fingerprint, save_plan
+from hpc.state.state import StageState
+from hpc.workers.task import StopFlag
 
 SLICE = 3
 
@@ -36,6 +37,9 @@ class Squares:
 
     def run(self, unit: PlannedUnit, inputs: Any, out: Mapping[str, Path]) -> dict[str, Any]:
         raise AssertionError("sliced")
+
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        pass
 
     def slice(self, unit: PlannedUnit, inputs: Any, folder: Path, cursor: Any) -> tuple[dict[str, Any], Any]:
         first, n = (cursor or {"at": 0})["at"], unit.detail["n"]
@@ -63,6 +67,9 @@ class Total:
         numbers = [int(line) for path in inputs["squares"] for line in path.read_text().split()]
         out["total"].write_text(str(sum(numbers)))
         return {"read": len(numbers), "kept": len(numbers), "dropped": {}, "extra": {}}
+
+    def earlier_slices(self, unit: PlannedUnit, slices: Sequence[Path]) -> None:
+        pass
 
     def slice(self, unit: PlannedUnit, inputs: Any, folder: Path, cursor: Any) -> tuple[dict[str, Any], Any]:
         raise AssertionError("not sliced")

@@ -11,10 +11,10 @@ from typing import Any
 
 from toy import Squares
 
-from hpc.launch import start_order
-from hpc.state import StageState
-from hpc.task import StopFlag, stop_when_orphaned
-from hpc.worker import Worker
+from hpc.state.launch import start_order
+from hpc.state.state import StageState
+from hpc.workers.task import StopFlag, stop_when_orphaned
+from hpc.workers.worker import Worker
 
 
 class Moody(Squares):

@@ -13,14 +13,14 @@ from typing import Any
 
 from rich.console import Console
 
-from hpc.files import file_digest
-from hpc.gate import run_gate
-from hpc.launch import Launch, launch_name, start_order
-from hpc.launching import make_launch, prepare
-from hpc.local import LocalRun
-from hpc.task import StopFlag
-from hpc.work import make_work
-from hpc.worker import Worker
+from hpc.dispatch.gate import run_gate
+from hpc.dispatch.launching import make_launch, prepare
+from hpc.dispatch.local import LocalRun
+from hpc.fs.files import file_digest
+from hpc.state.launch import Launch, launch_name, start_order
+from hpc.state.work import make_work
+from hpc.workers.task import StopFlag
+from hpc.workers.worker import Worker
 from jobs.config import load_config
 from jobs.demo.prepare import fill_template
 from jobs.planning import FlowPlan, StagePlan, plan_flow
@@ -135,7 +135,7 @@ def attempts(flow: FlowPlan) -> dict[str, str]:
 
 def slice_records(stage: StagePlan) -> dict[tuple[str, int], str]:
     """(unit, number) -> attempt, of the committed slices of units in progress."""
-    from hpc.files import read_json
+    from hpc.fs.files import read_json
 
     return {(path.parent.name, int(path.stem)): read_json(path)["attempt"] for path in stage.state.folder.glob("slices/*/[0-9]*.json")}
 

@@ -9,8 +9,8 @@ import pytest
 from flows import plan, short_flow
 
 from ccpipe.stage import ModelFile, SlicedStage, Unit
-from hpc.plan import PlannedUnit
-from hpc.work import make_work
+from hpc.state.plan import PlannedUnit
+from hpc.state.work import make_work
 from jobs.binding import StageWork, as_unit
 from jobs.flow import model_files
 

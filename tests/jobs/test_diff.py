@@ -18,8 +18,8 @@ from flows import outputs, plan, run_here, short_flow, until
 from rich.console import Console
 
 from ccpipe.wet import read_texts
-from hpc.manifest import refreeze
-from hpc.state import StageState
+from hpc.state.manifest import refreeze
+from hpc.state.state import StageState
 from jobs import diff_rows
 from jobs.diff import make_diff
 from jobs.diff_show import run_diff

@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hpc.measured import Measured, measure
+from hpc.planning.measured import Measured, measure
 from jobs.demo.prepare import prepare
 from jobs.errors import UsageError
-from jobs.estimate import StageEstimate, parse_nodes, run_estimate, scale_up
+from jobs.estimate import StageEstimate, parse_nodes, scale_up
+from jobs.estimate_show import run_estimate
 from jobs.planning import FlowPlan
 from jobs.probe import Probe, Probed, fit, run_probe
 from jobs.sample import Sample

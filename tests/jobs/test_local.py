@@ -29,7 +29,7 @@ from flows import (
 )
 from warcio.archiveiterator import ArchiveIterator
 
-from hpc.gate import run_gate
+from hpc.dispatch.gate import run_gate
 from jobs import cli
 from jobs.planning import FlowPlan, StagePlan, find
 

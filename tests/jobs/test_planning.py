@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from flows import plan, run_here, short_flow, tables, until
 
-from hpc.files import read_json
-from hpc.pending import pending_units
+from hpc.fs.files import read_json
+from hpc.state.pending import pending_units
 from jobs import planning
 from jobs.planning import FlowPlan, find
 

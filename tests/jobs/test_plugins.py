@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from flows import plan, run_here, short_flow, until
 
-from hpc.gate import run_gate
+from hpc.dispatch.gate import run_gate
 from jobs import cli
 from jobs.planning import FlowPlan, StagePlan, find
 

@@ -16,7 +16,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from ccpipe.warc import read_records
-from hpc.manifest import InputFile
+from hpc.state.manifest import InputFile
 from jobs.errors import UsageError
 from jobs.sample import MAX_PARTS, MIN_PART_BYTES, Wanted, end_of_part, parse_probe, part_sizes, take_sample
 

@@ -15,7 +15,7 @@ from flows import plan, short_flow, until
 from rich.console import Console
 
 from ccpipe.bands import collision_probability
-from hpc.sbatch import SbatchError
+from hpc.dispatch.sbatch import SbatchError
 from hpc.site import SiteError
 from jobs import cli, doctor, verbs
 from jobs.config import ConfigError, load_config

@@ -235,7 +235,7 @@ def preempted_where_preemption_is_the_end(new_run: NewRun) -> None:
     pipeline.slurm.preempt("n1", seconds=0)
     let_go(pipeline, told="SIGUSR1")
     assert pipeline.ends(sent.gate) == COMPLETED
-    assert restarts(pipeline) >= {"0", "1"}
+    assert len(restarts(pipeline)) >= 2, "an element that a scenario beside this one preempts before it begins comes back once more"
     check(new_run, pipeline)
 
 

@@ -2,7 +2,7 @@
 
 Accounts, QOS, partitions and a reservation of the names in the profiles are made here, so that nothing has to be left out of
 them. Stand-ins on the path: `python` notes its arguments; `apptainer` notes its own and runs what it is told; `conda` and `module` note
-that they were called. (Real Environment Modules: tests/hpc/test_sbatch.py. No real Apptainer is run here.)
+that they were called. (Real Environment Modules: tests/hpc/dispatch/test_sbatch.py. No real Apptainer is run here.)
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from cluster import SlurmCluster
 
-from hpc.sbatch import TASK_ID, render, sbatch_options
+from hpc.dispatch.sbatch import TASK_ID, render, sbatch_options
+from hpc.dispatch.slurm import send_script
 from hpc.site import Resources, Site, load_site
-from hpc.slurm import send_script
 
 pytestmark = pytest.mark.slurm
 

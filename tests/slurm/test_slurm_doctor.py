@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from cluster import SlurmCluster
 
-from hpc.doctor import check_slurm
-from hpc.finding import Finding
 from hpc.site import Site
+from hpc.upkeep.doctor import check_slurm
+from hpc.upkeep.finding import Finding
 
 pytestmark = pytest.mark.slurm
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc.plan import PlannedUnit
-from hpc.planner import Pipeline, StageSpec
+from hpc.planning.spec import Pipeline, StageSpec
 from hpc.site import Resources, Site
-from hpc.work import Counts, Files, PlainWork, counts
+from hpc.state.plan import PlannedUnit
+from hpc.state.work import Counts, Files, PlainWork, counts
 
 SLICE_S = 0.1
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hpc_peers.measure import Contender, count_names
 
-from hpc.fold import FOLD_UNITS
-from hpc.state import StageState
+from hpc.state.fold import FOLD_UNITS
+from hpc.state.state import StageState
 
 HERE = Path(__file__).parent
 STAGE = "null"

@@ -20,8 +20,8 @@ from typing import Any
 from cluster import SlurmCluster
 from hpc_peers.ours import the_state
 
-from hpc.claims import read_claim
-from hpc.state import StageState
+from hpc.state.claims import read_claim
+from hpc.state.state import StageState
 
 HERE = Path(__file__).parent
 LONG, SHORT = "000000", "000001"

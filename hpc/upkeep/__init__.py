@@ -1,0 +1,1 @@
+"""Care of runs and sites: garbage, and the doctor."""
