@@ -22,11 +22,7 @@ CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
 
 .DEFAULT_GOAL := $(if $(scale),scale,help)
 .PHONY: help install models demo test check lint types format plan local submit sbatch retry redo diff estimate gc scale status doctor
-<<<<<<< HEAD
-.PHONY: bench bench-hpc bench-minhash chaos clean bench-extract
-=======
-.PHONY: bench bench-extract bench-hpc chaos fuzz clean
->>>>>>> main
+.PHONY: bench bench-extract bench-hpc bench-minhash bench-dedup bench-blocklist chaos fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +96,9 @@ bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit a
 
 bench-minhash: install  ## speed and accuracy of signatures beside rensa, datasketch and datatrove (data="FILE ..." of real text)
 	$(PY) tests/bench/bench_minhash.py $(if $(data),--text $(data)) $(args)
+
+bench-dedup: install  ## route to mark over synthetic signatures (args="--docs 10000000"); with data="FILE ..." of real text beside datatrove, text-dedup
+	$(PY) tests/bench/$(if $(data),bench_dedup_peers.py $(data),bench_dedup.py) $(args)
 
 chaos: models  ## random faults on a real Slurm, and the verdict (hours=1 seed=7)
 	$(PY) tests/chaos/campaign.py --hours $(hours) --seed $(seed) $(args)

@@ -2,7 +2,7 @@
 
 In: the WET and the meta of a shard. Out: `jsonl` (zstd, one document a line), `tokens` and `index` (Megatron-LM's indexed dataset,
 see `ccpipe.indexed_dataset`; without a tokenizer they hold no document) and `stats`; then one manifest over all shards.
-Only documents whose `keep` column is true are written; the edit lists of `drop_lines` are applied here and nowhere else.
+Only documents whose `keep` column is true are written; the edit lists of `drop_lines` and `drop_ranges` are applied here and nowhere else.
 Order is that of the shard: shuffling belongs to the training run.
 """
 
@@ -40,6 +40,7 @@ class ExportConfig(StageConfig):
     eos: str | None = Field(None, description="token appended to every document; None: SentencePiece's own (tokenizer.json needs a name)")
     columns: tuple[str, ...] = Field(("url", "title"), description="columns of the meta copied into each line, in this order")
     drop_lines: tuple[str, ...] = Field((), description="columns of line numbers whose lines are left out (`quality_drop_lines`)")
+    drop_ranges: tuple[str, ...] = Field((), description="columns of byte ranges that are left out (`substrings_drop_ranges`)")
     keep: str | None = Field("select_keep", description="boolean column: documents written; None: all")
     level: int = Field(3, ge=1, le=19, description="zstd level of the JSON lines")
     batch_bytes: int = tuning(8 << 20, "compressed text read per batch, bytes", ge=1)
@@ -66,6 +67,29 @@ def drop_lines(text: str, numbers: Iterable[int]) -> str:
     return "\n".join(line for i, line in enumerate(text.split("\n")) if i not in dropped) if dropped else text
 
 
+def drop_ranges(text: str, numbers: Iterable[int], ranges: Iterable[Sequence[int]]) -> str:
+    """The text without the lines of these numbers and without byte ranges of the UTF-8 text, each a list start, stop, start, stop ...
+
+    A line of which nothing is left goes with its newline; other newlines stay.
+
+    >>> drop_ranges("Home\\nKept, and then copied text.\\ncopied line\\nend", [0], [[9, 26], [33, 44]])
+    'Kept text.\\nend'
+    """
+    data = text.encode()
+    gone = np.zeros(len(data), dtype=bool)
+    for flat in ranges:
+        for start, stop in zip(flat[::2], flat[1::2], strict=True):
+            gone[start:stop] = True
+    dropped, kept, at = set(numbers), [], 0
+    for number, line in enumerate(data.split(b"\n")):
+        mask = gone[at : at + len(line)]
+        left = np.frombuffer(line, np.uint8)[~mask].tobytes() if mask.any() else line
+        at += len(line) + 1
+        if number not in dropped and (left.strip() or not mask.any()):
+            kept.append(left)
+    return b"\n".join(kept).decode()
+
+
 def readable_id(document: int) -> str:
     """
     >>> readable_id(12 << 32 | 345)
@@ -87,7 +111,7 @@ class ExportShards(Stage):
 
     def needs(self) -> tuple[str, ...]:
         keep = (self.config.keep,) if self.config.keep else ()
-        return (*keep, *self.config.columns, *self.config.drop_lines)
+        return (*keep, *self.config.columns, *self.config.drop_lines, *self.config.drop_ranges)
 
     def check(self) -> None:
         self.load()
@@ -104,6 +128,13 @@ class ExportShards(Stage):
                 raise ValueError(
                     f"drop_lines names {name!r}, a column of {kind}, expected lists of line numbers (list<uint32>): "
                     "name one such as 'quality_drop_lines', or leave drop_lines out"
+                )
+
+        for name in self.config.drop_ranges:
+            if types[name] != pa.list_(pa.uint32()):
+                raise ValueError(
+                    f"drop_ranges names {name!r}, a column of {types[name]}, expected byte ranges (list<uint32>): "
+                    "name one such as 'substrings_drop_ranges', or leave drop_ranges out"
                 )
 
     def load(self) -> None:
@@ -161,14 +192,18 @@ class ExportShards(Stage):
     def _records(self, texts: pa.Array, meta: pa.Table, ids: list[int], counts: Counts) -> list[dict[str, Any]]:
         columns = {name: json_values(meta.column(name)) for name in self.config.columns}
         edits = [meta.column(name).to_pylist() for name in self.config.drop_lines]
+        cuts = [meta.column(name).to_pylist() for name in self.config.drop_ranges]
         records: list[dict[str, Any]] = []
         for i, (document, original) in enumerate(zip(ids, texts.to_pylist(), strict=True)):
-            text = drop_lines(original, (number for lists in edits for number in lists[i] or ()))
+            numbers, ranges = [number for lists in edits for number in lists[i] or ()], [lists[i] for lists in cuts if lists[i]]
+            text = drop_ranges(original, numbers, ranges) if ranges else drop_lines(original, numbers)
             if not text.strip():
                 counts.drop("empty_after_edits" if original.strip() else "empty_text")
                 continue
             counts.keep()
             counts.extra["text_bytes"] += len(text.encode())
+            if text is not original:
+                counts.extra["edited_bytes"] += len(original.encode()) - len(text.encode())
             own = {"id": readable_id(document), "doc": document, "text": text}
             records.append({**own, **{name: values[i] for name, values in columns.items()}})
         return records

@@ -1,7 +1,7 @@
 """The `sig` stage: one MinHash signature for every document of a shard.
 
-In: `wet` and, of `base`, the columns that lead to each text. Out: `sig`, a .npy file, uint64 (uint32 with hash_bits = 32), shape
-(n_docs, n_hashes), row i for document i, readable with `numpy.load(path, mmap_mode="r")`. Every document is signed, so
+In: `wet` and, of `base`, the columns that lead to each text. Out: `sig`, a .npy file, uint64 (uint32 with hash_bits = 32),
+shape (n_docs, n_hashes), row i for document i, readable with `numpy.load(path, mmap_mode="r")`. Every document is signed, so
 that signatures serve any later choice of documents; `where` belongs to the stages that read them.
 """
 

@@ -130,6 +130,13 @@ class Stage(ABC):
         """Lines for the dry run: what the config amounts to. Called after `check_inputs`."""
         return []
 
+    def predict(self, documents: int, shards: int, extra: Mapping[str, int]) -> list[str]:
+        """Lines for the dry run: the memory of a process and the disk that this stage will need.
+
+        documents: of the run, counted or, before anything is extracted, expected; extra: further counts of the stages that are complete.
+        """
+        return []
+
     def load(self) -> None:  # noqa: B027 - optional hook, most stages have nothing to open
         """Open models. Called once in each process, before the first unit."""
 

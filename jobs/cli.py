@@ -99,7 +99,6 @@ def _add_others(verb: Callable[..., argparse.ArgumentParser]) -> None:
     demo = verb("demo", verbs.do_demo, "the whole pipeline on bundled pages", config=False)
     demo.add_argument("--out", type=Path, default=Path("demo-run"), help="folder of the demo")
     demo.add_argument("--models", type=Path, default=Path(".cache/models"), help="folder of the small models")
-    blocklists.add_verbs(verb)
     curve = verb("dedup-curve", verbs.do_dedup_curve, "which similar pairs bands and rows find and miss, as table and plot", config=False)
     curve.add_argument("--similarity", type=float, default=0.8, help="Jaccard similarity that shall be found (default: 0.8)")
     curve.add_argument("--hashes", type=int, default=128, help="positions of a signature: the budget (default: 128)")
@@ -111,6 +110,7 @@ def _add_others(verb: Callable[..., argparse.ArgumentParser]) -> None:
     curve.add_argument("--pairs", type=Path, help="histogram, lines similarity,pairs: also how many pairs are missed")
     curve.add_argument("--svg", type=Path, help="write the plot there as a picture, too")
     curve.add_argument("--json", action="store_true", help="for programs")
+    blocklists.add_verbs(verb)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ from jobs.flow import PARTITIONS, FlowStage, build_flow, model_files
 
 GB = 1e9
 
+DOCUMENTS_PER_GB = 35_000
+"""Responses in one GB of Common Crawl's WARC files, about; for predictions before anything is counted."""
+
 FACTORY = "jobs.binding:StageWork"
 """What workers build from a launch."""
 
@@ -45,7 +48,20 @@ class FlowPlan(Flow):
 
     def explain(self, stage: str) -> list[str]:
         """What the stage itself has to say in a dry run."""
-        return self.described[stage].stage.explain()
+        described = self.described[stage].stage
+        documents, source, extra = self.known_counts()
+        sizes = described.predict(documents, self.manifest.n_shards, extra)
+        return described.explain() + ([f"For {documents:,} documents, {source}:", *sizes] if sizes else [])
+
+    def known_counts(self) -> tuple[int, str, dict[str, int]]:
+        """Documents of the run, where that number is from, and the further counts of the stages that are complete."""
+        done = {stage.name: success["counts"] for stage in self.stages if (success := stage.state.success())}
+        extra = {key: value for counts in done.values() for key, value in counts.get("extra", {}).items()}
+        writer = next((name for name, stage in self.described.items() if "base" in stage.writes), "")
+        if writer in done:
+            return int(done[writer]["kept"]), f"counted by {writer}", extra
+        expected = round(sum(file.bytes for file in self.manifest.files) / GB * DOCUMENTS_PER_GB)
+        return expected, f"expected of {DOCUMENTS_PER_GB:,} a GB of input", extra
 
 
 def plan_flow(config: RunConfig, take_inputs: bool = False) -> FlowPlan:

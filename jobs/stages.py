@@ -44,6 +44,25 @@ def _annotator(stage: str, about: str, use: str | None, s_per_gb: float) -> Row:
     return Row(stage, about, use, ANNOTATOR.units, ANNOTATOR.reads, ANNOTATOR.writes, s_per_gb)
 
 
+def _exact(family: str, what: str, classes: tuple[str, str, str], wet: bool) -> tuple[Row, ...]:
+    """The three phases of a family of exact keys: route, match, mark."""
+    members = {"wet": "members", "base": "members"} if wet else {"base": "members"}
+    route, match, mark = (f"ccpipe.exact.{phase}:{name}" for phase, name in zip(("route", "match", "mark"), classes, strict=True))
+    keys, links = (
+        {f"{family}.route": f"exact/{family}/route/{{fp}}/{{unit}}.route"},
+        {f"{family}.links": f"exact/{family}/links/{{fp}}/{{unit}}.links"},
+    )
+    marks = {f"meta/{family}": f"meta/{family}/{{fp}}/{{unit}}.parquet"}
+    seconds = 10.0 if wet else 1.0
+    return (
+        Row(f"{family}.route", f"{what}: keys of a shard group, sorted", route, "group", members, keys, seconds),
+        Row(
+            f"{family}.match", f"{what}: equal keys -> links to the first", match, "partition", {f"{family}.route": "all"}, links, 0.5, None
+        ),
+        Row(f"{family}.mark", f"{what}: the verdict as columns", mark, "shard", {**members, f"{family}.links": "all"}, marks, seconds),
+    )
+
+
 TABLE: tuple[Row, ...] = (
     Row(
         "manifest",
@@ -130,6 +149,65 @@ TABLE: tuple[Row, ...] = (
         {"meta/dedup": "meta/dedup/{fp}/{unit}.parquet"},
         1.0,
     ),
+    *_exact("same_url", "documents of one URL", ("UrlRoute", "KeyMatch", "DocumentMark"), wet=False),
+    *_exact("same_text", "documents of one text", ("TextRoute", "KeyMatch", "DocumentMark"), wet=False),
+    *_exact("paragraphs", "lines that were there before", ("ParagraphRoute", "ParagraphMatch", "ParagraphMark"), wet=True),
+    Row(
+        "substrings.find",
+        "long runs of tokens that were there before, in a shard group",
+        "ccpipe.exact.substrings:FindRepeats",
+        "group",
+        {"wet": "members", "base": "members"},
+        {"substrings.ranges": "exact/substrings/{fp}/{unit}.ranges"},
+        30.0,
+    ),
+    Row(
+        "substrings.mark",
+        "their byte ranges as columns",
+        "ccpipe.exact.substrings:MarkRepeats",
+        "shard",
+        {"wet": "members", "base": "members", "substrings.ranges": "all"},
+        {"meta/substrings": "meta/substrings/{fp}/{unit}.parquet"},
+        10.0,
+    ),
+    Row(
+        "semantic.centroids",
+        "k-means over the embeddings of a sample",
+        "ccpipe.semantic.centroids:Centroids",
+        "all",
+        {"base": "all"},
+        {"semantic.centroids": "semantic/centroids/{fp}/centroids.npy"},
+        5.0,
+        columns="all",
+    ),
+    Row(
+        "semantic.assign",
+        "the nearest centroid of each document",
+        "ccpipe.semantic.assign:AssignCentroids",
+        "shard",
+        {"base": "members", "semantic.centroids": "all"},
+        {"semantic.assigned": "semantic/assigned/{fp}/{unit}.npy"},
+        5.0,
+    ),
+    Row(
+        "semantic.match",
+        "similar pairs within a cluster",
+        "ccpipe.semantic.match:SemanticMatch",
+        "partition",
+        {"semantic.assigned": "all"},
+        {"semantic.links": "semantic/links/{fp}/{unit}.links"},
+        10.0,
+        columns=None,
+    ),
+    Row(
+        "semantic.mark",
+        "the verdict as columns",
+        "ccpipe.semantic.mark:SemanticMark",
+        "shard",
+        {"base": "members", "semantic.links": "all"},
+        {"meta/semantic": "meta/semantic/{fp}/{unit}.parquet"},
+        1.0,
+    ),
     Row(
         "dedup.report",
         "hosts that lost nearly all, giant components",
@@ -195,7 +273,8 @@ TABLE: tuple[Row, ...] = (
 )
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    family: tuple(row.stage for row in TABLE if row.stage.startswith(f"{family}.")) for family in ("dedup", "bucket", "export")
+    family: tuple(row.stage for row in TABLE if row.stage.startswith(f"{family}."))
+    for family in ("dedup", "same_url", "same_text", "paragraphs", "substrings", "semantic", "bucket", "export")
 }
 """Stages that share one config table and are asked for together: `make stage=dedup`."""
 

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ccpipe.bands import Banding, choose_bands
 from ccpipe.dedup.indexfile import IndexFile
+from ccpipe.minhash import N_HASHES
 from ccpipe.stage import Stage, StageConfig, tuning
 
 SCOPES = {"crawl": "regexp_extract(warc_path, 'CC-MAIN-[0-9]{4}-[0-9]+')", "language": "lid_label"}
@@ -78,7 +79,7 @@ class DedupConfig(StageConfig):
     alarm_documents: int = Field(1000, description="hosts of fewer documents raise no alarm", ge=1)
     measure_similarity: bool = Field(True, description="fill dedup_similarity; opens the signature file of every linked shard")
     signed: dict[str, Any] | None = Field(None, description="what the signatures are; planning fills it in from the table of sig")
-    memory_mb: int = tuning(1024, "memory for band keys in route and match, MiB", ge=1)
+    memory_mb: int = tuning(1024, "working memory of a process in route, match and cluster, MiB; what needs more uses the disk", ge=1)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -87,6 +88,10 @@ class DedupConfig(StageConfig):
         if self.against and self.scope == "crawl":
             raise ValueError('scope = "crawl" keeps crawls apart, so that against finds nothing: take one of the two out')
         return self
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.memory_mb << 20
 
     @field_validator("weights")
     @classmethod
@@ -137,6 +142,12 @@ class DedupStage(Stage):
 
     def settle(self, writers: Mapping[str, Stage]) -> Mapping[str, Any]:
         return {"signed": signed_by(writers["sig"])} if "sig" in writers else {}
+
+    def predict(self, documents: int, shards: int, extra: Mapping[str, int]) -> list[str]:
+        from ccpipe.dedup.sizes import Sizes
+
+        bands = self.config.banding((self.config.signed or {}).get("n_hashes", N_HASHES)).bands
+        return Sizes(documents, shards, bands, self.config, extra.get("linked_documents")).explain(self.name.rpartition(".")[2])
 
 
 def signed_by(signer: Stage) -> dict[str, Any]:

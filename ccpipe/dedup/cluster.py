@@ -23,7 +23,7 @@ import numpy as np
 from ccpipe.counts import Counts
 from ccpipe.dedup import ALARM_KEYS, SURVIVOR_KEYS, VERIFY_KEYS, DedupStage
 from ccpipe.dedup.external import Arrays
-from ccpipe.dedup.files import Array2D, BadFile, write_rows
+from ccpipe.dedup.files import Array2D, BadFile, redo, write_rows
 from ccpipe.dedup.giants import refuse, replace_giants, sample_giants, similar_links
 from ccpipe.dedup.numbering import Numbering
 from ccpipe.dedup.past import OURS, open_indices
@@ -139,7 +139,7 @@ class Cluster(DedupStage):
         files = [Array2D(path, "dedup.match", 2) for path in inputs["links"]]
         counts = Counts()
         counts.keep(sum(file.rows for file in files))
-        arrays = Arrays(self.config.memory_mb << 20, out["clusters"].parent)
+        arrays = Arrays(self.config.memory_bytes, out["clusters"].parent)
         numbering = _number_nodes(files, arrays)
         leads, components = find_components(numbering.length, _number_links(files, numbering), arrays)
         sizes = arrays.zeros(numbering.length, np.uint32)
@@ -217,7 +217,7 @@ def _number_nodes(files: list[Array2D], arrays: Arrays) -> Numbering:
     for file in files:
         for block in _blocks([file]):
             if (block[:, 0] <= block[:, 1]).any():
-                raise BadFile(f"{file.path} links a document to one that is not smaller: rerun dedup.match for this partition")
+                raise BadFile(f"{file.path} links a document to one that is not smaller: {redo('dedup.match', file.path)}")
             numbering.note_rows(block.ravel())
     numbering.mark(block.ravel() for block in _blocks(files))
     return numbering

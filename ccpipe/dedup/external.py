@@ -120,7 +120,7 @@ class PairSorter:
         self._used = 0
 
     def _cuts(self) -> Iterator[list[int]]:
-        """For each run, where the ranges begin: every range has at most `capacity` pairs, and equal pairs are in one range.
+        """For each run, where the ranges begin: ranges of at most `capacity` pairs (unless of equal ones: these stay together).
 
         A run has less than `step` pairs between two neighbouring samples, so a range of half the capacity by the samples has at most
         step x runs more than that: a quarter of the capacity.

@@ -27,7 +27,24 @@ RECORDS_PER_ENTRY = 1024
 
 
 class BadFile(Exception):
-    """A file that is not what the phase before wrote."""
+    """A file that is not what the phase before wrote, or is no longer there."""
+
+
+def redo(stage: str, path: Path) -> str:
+    """What to type to have one file written again, and all that depends on it.
+
+    >>> redo("dedup.route", Path("run/dedup/route/0123/g00004.route"))
+    'type ccpipe redo --stage dedup.route g00004'
+    """
+    return f"type ccpipe redo --stage {stage} {path.name.partition('.')[0]}"
+
+
+def file_size(path: Path, stage: str) -> int:
+    """Bytes of a file that a sentinel vouches for. Raises `BadFile` where it is lost."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise BadFile(f"{path} is gone, expected what {stage} committed: {redo(stage, path)}") from None
 
 
 @dataclass(frozen=True)
@@ -53,21 +70,21 @@ class BandFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        size = path.stat().st_size
+        size = file_size(path, "dedup.route")
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
             if len(head) < HEADER_BYTES or head[: len(MAGIC)] != MAGIC:
-                raise BadFile(f"{path} begins with {head[:8]!r}, a band file with {MAGIC!r}: rerun dedup.route for this group")
+                raise BadFile(f"{path} begins with {head[:8]!r}, a band file with {MAGIC!r}: {redo('dedup.route', path)}")
             bits, n_records, n_docs, bands, rows, n_hashes, _ = (int(x) for x in np.frombuffer(head, "<u8", offset=len(MAGIC)))
             self.header = BandHeader(n_docs, bands, rows, n_hashes)
             self.records_at = HEADER_BYTES + ((1 << bits) + 1) * 8
             expected = self.records_at + n_records * RECORD_BYTES
             if size != expected or n_records != self.header.n_records:
-                raise BadFile(f"{path} has {size} bytes, its header promises {expected}: rerun dedup.route for this group")
+                raise BadFile(f"{path} has {size} bytes, its header promises {expected}: {redo('dedup.route', path)}")
             self.shift = 64 - bits
             self.index = np.fromfile(file, "<u8", (1 << bits) + 1)
         if int(self.index[-1]) != n_records or (np.diff(self.index.astype(np.int64)) < 0).any():
-            raise BadFile(f"{path}: its index does not fit its {n_records} records: rerun dedup.route for this group")
+            raise BadFile(f"{path}: its index does not fit its {n_records} records: {redo('dedup.route', path)}")
 
     def count(self, first: int, last: int) -> int:
         """Records that `read` must touch for the keys first..last."""
@@ -94,13 +111,13 @@ class BandFile:
     def _check_records(self, found: np.ndarray, at: int, wanted: int) -> None:
         """The index must say the truth about the first and the last of them, and all must be in order."""
         if len(found) != wanted:
-            raise BadFile(f"{self.path}: {len(found)} records at {at}, expected {wanted}: rerun dedup.route for this group")
+            raise BadFile(f"{self.path}: {len(found)} records at {at}, expected {wanted}: {redo('dedup.route', self.path)}")
         for record, place in ((found[0], at), (found[-1], at + wanted - 1)):
             entry = int(record[0]) >> self.shift
             if not self.index[entry] <= place < self.index[entry + 1]:
                 raise BadFile(
                     f"{self.path}: record {place} has key {int(record[0]):#x}, its index places such keys at {int(self.index[entry])} to "
-                    f"{int(self.index[entry + 1])}: the records are not those of the index, rerun dedup.route for this group"
+                    f"{int(self.index[entry + 1])}: the records are not those of the index; {redo('dedup.route', self.path)}"
                 )
 
 
@@ -129,21 +146,22 @@ class Array2D:
 
     def __init__(self, path: Path, stage: str, columns: int | None = None, kinds: tuple[str, ...] = ("<u8",)) -> None:
         self.path, self.stage = path, stage
+        size = file_size(path, stage)
         try:
             with path.open("rb") as file:
                 np.lib.format.read_magic(file)
                 shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
                 self.start = file.tell()
         except ValueError as error:
-            raise BadFile(f"{path} is no .npy file ({error}): rerun {stage} for it") from None
+            raise BadFile(f"{path} is no .npy file ({error}): {redo(stage, path)}") from None
         if len(shape) != 2 or fortran or dtype.str not in kinds or (columns is not None and shape[1] != columns):
             wanted = f"{' or '.join(np.dtype(kind).name for kind in kinds)} of shape (n, {columns or 'hashes'})"
-            raise BadFile(f"{path} holds {dtype} of shape {shape}, expected {wanted}: rerun {stage} for it")
+            raise BadFile(f"{path} holds {dtype} of shape {shape}, expected {wanted}: {redo(stage, path)}")
         self.rows, self.columns, self.dtype = int(shape[0]), int(shape[1]), dtype
         self.row_bytes = self.columns * dtype.itemsize
-        size, expected = path.stat().st_size, self.start + self.rows * self.row_bytes
+        expected = self.start + self.rows * self.row_bytes
         if size != expected:
-            raise BadFile(f"{path} has {size} bytes, shape {shape} needs {expected}: rerun {stage} for it")
+            raise BadFile(f"{path} has {size} bytes, shape {shape} needs {expected}: {redo(stage, path)}")
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Rows first..last - 1: shape (last - first, columns)."""
@@ -151,7 +169,7 @@ class Array2D:
             file.seek(self.start + first * self.row_bytes)
             found = np.fromfile(file, self.dtype, (last - first) * self.columns)
         if len(found) != (last - first) * self.columns:
-            raise BadFile(f"{self.path} ends within rows {first}..{last}: rerun {self.stage} for it")
+            raise BadFile(f"{self.path} ends within rows {first}..{last}: {redo(self.stage, self.path)}")
         return found.reshape(-1, self.columns)
 
     def read_all(self) -> np.ndarray:
@@ -167,7 +185,7 @@ def open_signatures(path: Path, n_rows: int | None = None) -> Array2D:
     """The signatures of a shard; `n_rows`: documents of its base. Raises `BadFile`."""
     sigs = Array2D(path, "sig", kinds=("<u8", "<u4"))
     if n_rows is not None and sigs.rows != n_rows:
-        raise BadFile(f"{path} has {sigs.rows} signatures, the base of its shard {n_rows} documents: rerun sig for this shard")
+        raise BadFile(f"{path} has {sigs.rows} signatures, the base of its shard {n_rows} documents: {redo('sig', path)}")
     return sigs
 
 

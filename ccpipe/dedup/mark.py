@@ -146,7 +146,7 @@ def measure_similarity(sigs: Mapping[int, Sequence[Path]], shard: int, rows: np.
         if (theirs.columns, theirs.dtype) != (mine.columns, mine.dtype) or other_rows.max() >= theirs.rows:
             raise BadFile(
                 f"{theirs.path} has {theirs.rows} signatures of {theirs.columns} {theirs.dtype} hashes; row {other_rows.max()} of "
-                f"{mine.columns} {mine.dtype} is wanted: the clusters come from other signatures, rerun dedup.route"
+                f"{mine.columns} {mine.dtype} is wanted: the clusters come from others, type ccpipe redo --stage dedup.route --all"
             )
         result[at] = (mine.map()[rows[at]] == theirs.map()[other_rows]).mean(axis=1)
     return result
@@ -157,7 +157,7 @@ def _check_rows(rows: np.ndarray, chosen: np.ndarray, clusters: Path, shard: int
     if len(strange):
         raise BadFile(
             f"{clusters} links row {strange[0]} of shard {shard}, which has {len(chosen)} documents, {int(chosen.sum())} of them in where, "
-            "and not that one: the clusters come from other documents, rerun dedup.route"
+            "and not that one: the clusters come from other documents, type ccpipe redo --stage dedup.route --all"
         )
 
 

@@ -96,6 +96,8 @@ class Match(DedupStage):
         open_indices(self.config.against)
 
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
+        if "sig" not in writers:
+            return  # route needs it, and says so
         banding = self.config.banding(getattr(writers["sig"].config, "n_hashes", N_HASHES))
         ours = identity(banding.bands, banding.rows, signed_by(writers["sig"]), self.config.scope_sql)
         compared = self._verifies or self.config.giant == "split"
@@ -110,7 +112,7 @@ class Match(DedupStage):
         files = tag_all(inputs["route"], past) if past else [BandFile(path) for path in inputs["route"]]
         _check_alike(files)
         counts = Counts()
-        half = max((self.config.memory_mb << 20) // 2, 1)
+        half = max(self.config.memory_bytes // 2, 1)
         links = PairSorter(half, out["links"].parent, unique=True)
         reader = RangeReader(files, half, out["links"].parent)
         linker = self._verifier(inputs, past) if self._verifies else Linker()
@@ -178,4 +180,6 @@ def _check_alike(files: list[BandFile]) -> None:
     kinds = {(file.header.bands, file.header.rows, file.header.n_hashes): file.path for file in files}
     if len(kinds) > 1:
         seen = "; ".join(f"{path}: {bands} bands of {rows} rows of {n}" for (bands, rows, n), path in sorted(kinds.items()))
-        raise BadFile(f"route files of different bandings cannot be matched ({seen}): rerun dedup.route for the odd group")
+        raise BadFile(
+            f"route files of different bandings cannot be matched ({seen}): type ccpipe redo --stage dedup.route and the odd group"
+        )

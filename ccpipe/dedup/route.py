@@ -81,11 +81,11 @@ class Route(DedupStage):
         parts = [self._open(unit.shards[position], inputs, position, counts) for position in order]
         widths = {str(part.sigs.path): f"{part.sigs.columns} x {part.sigs.dtype.itemsize * 8} bits" for part in parts}
         if len(set(widths.values())) > 1:
-            raise BadFile(f"signatures of different width cannot be compared ({widths}): rerun sig for the odd shards")
+            raise BadFile(f"signatures of different width cannot be compared ({widths}): type ccpipe redo --stage sig and the odd shards")
         n_hashes = parts[0].sigs.columns
         banding = self.config.banding(n_hashes)
         header = BandHeader(counts.kept, banding.bands, banding.rows, n_hashes)
-        sorter = PairSorter(self.config.memory_mb << 20, out["route"].parent, expected=header.n_records)
+        sorter = PairSorter(self.config.memory_bytes, out["route"].parent, expected=header.n_records)
         for part in parts:
             _collect_keys(part, banding, sorter)
         write_bands(out["route"], header, sorter.blocks())

@@ -80,7 +80,8 @@ class Spent:
 
 def run_job(job: Job) -> Spent:
     for position, shard in enumerate(job.make):
-        job.crawl.write(shard, job.inputs["sig"][position], job.inputs["base"][position])
+        job.crawl.write_signatures(shard, job.inputs["sig"][position])
+        job.crawl.write_base(shard, job.inputs["base"][position])
     stage = STAGES[job.phase]
     start, cpu = time.perf_counter(), time.process_time()
     counts = stage(f"dedup.{job.phase}", stage.Config.model_validate(job.config)).run(job.unit, job.inputs, {OUTPUTS[job.phase]: job.out})
@@ -89,7 +90,8 @@ def run_job(job: Job) -> Spent:
         for path in job.inputs["sig"]:
             path.unlink()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Spent(seconds, cpu, peak, job.out.stat().st_size, counts.extra["spilled_bytes"], dict(counts.extra))
+    written, spilled = job.out.stat().st_size, counts.extra["spilled_bytes"]
+    return Spent(seconds, cpu, peak, written, spilled, extra=dict(counts.extra))
 
 
 def warm_up() -> None:

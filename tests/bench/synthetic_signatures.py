@@ -49,15 +49,20 @@ class Crawl:
     def rows(self, shard: int) -> int:
         return min(self.shard_docs, self.n_docs - shard * self.shard_docs)
 
-    def write(self, shard: int, sig: Path, base: Path) -> None:
-        """The signature file and a base of one small column."""
+    def write_signatures(self, shard: int, path: Path) -> int:
+        """The signature file of a shard; returns its documents."""
         n_rows = self.rows(shard)
-        with sig.open("wb") as file:
+        with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "<u8", "fortran_order": False, "shape": (n_rows, self.n_hashes)})
             for first in range(0, n_rows, BLOCK_ROWS):
                 numbers = shard * self.shard_docs + np.arange(first, min(first + BLOCK_ROWS, n_rows))
                 file.write(self.signatures(numbers).data)
-        write_group(base, pa.table({"text_bytes": np.zeros(n_rows, np.uint32)}))
+        return n_rows
+
+    def write_base(self, shard: int, path: Path) -> int:
+        """A base of one small column; returns its documents."""
+        write_group(path, pa.table({"text_bytes": np.zeros(self.rows(shard), np.uint32)}))
+        return self.rows(shard)
 
     def signatures(self, numbers: np.ndarray) -> np.ndarray:
         """Of documents by their number in the crawl: uint64, shape (n, n_hashes)."""

@@ -178,8 +178,8 @@ def test_narrow_signatures_find_the_same_links(tmp_path: Path) -> None:
 def test_widths_do_not_mix(tmp_path: Path) -> None:
     """Nothing is compared across widths: route names the files, and so does mark."""
     values: Any = sign_texts(["one two three four five six", "seven"])
-    with pytest.raises(BadFile, match=r"128 x 32 bits.*rerun sig"):
+    with pytest.raises(BadFile, match=r"128 x 32 bits.*stage sig"):
         run_match(tmp_path, [values, narrow(values)], PRESETS["full"])
     sigs = [tmp_path / "sig0.npy", tmp_path / "sig1.npy"]
     with pytest.raises(BadFile, match="uint32 hashes"):
-        measure_similarity(sigs, 0, np.array([0]), np.array([1 << 32], np.uint64))
+        measure_similarity({0: sigs}, 0, np.array([0]), np.array([1 << 32], np.uint64))

@@ -164,7 +164,7 @@ def test_lines_hold_the_kept_documents_edited_and_in_order(tmp_path: Path) -> No
         "read": 6,
         "kept": 3,
         "dropped": {"empty_after_edits": 1, "empty_text": 1, "not_selected": 1},
-        "extra": {"text_bytes": sum(len(text.encode()) for text in WRITTEN), "tokens": 0},
+        "extra": {"text_bytes": sum(len(text.encode()) for text in WRITTEN), "edited_bytes": len("\nHome\n首页".encode()), "tokens": 0},
     }
 
 

@@ -79,6 +79,11 @@ def test_what_does_not_fit_is_told_before_anything_runs(text: str, tmp_path: Pat
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
+def test_a_flow_without_signatures_is_told_what_to_add(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stage dedup.route reads sig, which no stage of this flow writes; add \[stage.sig\]"):
+        flow_of(tmp_path, until(text, "extract", "lid", "dedup"), "verify = 0.8")
+
+
 def reasons(flow: FlowPlan) -> dict[tuple[str, int], str | None]:
     """Page (WARC and offset) -> why it was dropped."""
     found: dict[tuple[str, int], str | None] = {}
