@@ -96,8 +96,8 @@ class Match(DedupStage):
         open_indices(self.config.against)
 
     def check_inputs(self, types: Mapping[str, pa.DataType], writers: Mapping[str, Stage]) -> None:
-        if "sig" not in writers:
-            return  # route needs it, and says so
+        if "sig" not in writers or not self.config.against:
+            return  # route needs signatures and checks the banding, and says so
         banding = self.config.banding(getattr(writers["sig"].config, "n_hashes", N_HASHES))
         ours = identity(banding.bands, banding.rows, signed_by(writers["sig"]), self.config.scope_sql)
         compared = self._verifies or self.config.giant == "split"

@@ -62,7 +62,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "unknown inner key": (under("stage.perplexity.models.en", "sp = 'x'"), r"unknown key 'models.en.sp'; valid keys: kenlm, sentencepiece"),
     "unknown key of a family": (
         under("stage.dedup", "threshold = 0.8"),
-        r"\[stage.dedup\] unknown key 'threshold'; valid keys: bands, .*similarity",
+        r"\[stage.dedup\] unknown key 'threshold'; valid keys: against, .*similarity",
     ),
     "out of range": (under("stage.lid", "min_score = 1.5"), r"\[stage.lid\] min_score = 1.5: .*less than or equal to 1"),
     "wrong kind": (under("stage.quality", "min_words = 'many'"), r"\[stage.quality\] min_words = 'many': .*integer"),
