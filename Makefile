@@ -21,7 +21,7 @@ CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
 
 .DEFAULT_GOAL := $(if $(scale),scale,help)
 .PHONY: help install models demo test check lint types format plan local submit sbatch retry redo diff estimate gc scale status doctor
-.PHONY: bench bench-extract bench-hpc chaos clean
+.PHONY: bench bench-extract bench-blocklist bench-hpc chaos clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: install  ## figures of tests/bench (args=stage, minhash or annotators; da
 
 bench-extract: install  ## extractors side by side, ours too, on WARCs with gold (data=FOLDER sample=6 args="--texts out-of-fold.jsonl")
 	$(PY) tests/bench/bench_extract.py $(data) $(if $(sample),--sample $(sample)) $(args)
+
+bench-blocklist: install  ## URL filter beside a Python set (data=LIST, see docs/urls.md; args="--urls FOLDER --peers PYTHON")
+	$(PY) tests/bench/bench_blocklist.py $(data) $(args)
 
 bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit and datatrove (args="--units 1000")
 	$(PY) tests/bench/bench_hpc.py $(args)
