@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from ccpipe.counts import Counts
-from ccpipe.html import NotExtracted, clean, extract, guards
+from ccpipe.html import Mode, NotExtracted, clean, extract, guards
 from ccpipe.line_filter import LineFilter, Scope
 from ccpipe.lines import Key, key_table
 from ccpipe.meta import BASE_COLUMNS, BASE_SCHEMA, write_group
@@ -70,13 +70,14 @@ class Extract(SlicedStage):
 
     version = 2
 
-    version = 2
-
     class Config(StageConfig):
         blocklist: ModelFile | None = Field(None, description="compiled blocklist, plain list of domains, or folder like UT1's")
         max_html_bytes: int = Field(10 << 20, description="largest page, bytes after content decoding", ge=1 << 10, le=1 << 30)
         min_text_chars: int = Field(10, description="shortest main text, characters", ge=1, le=1_000_000)
         statuses: tuple[int, ...] = Field((200,), description="HTTP statuses kept", min_length=1)
+        mode: Mode = Field("balanced", description="what to keep of what may be boilerplate: precision less, recall more")
+        comments: bool = Field(False, description="keep readers' comments below the main text; posts of a forum always are main text")
+        markdown: bool = Field(False, description="mark headings, code and tables as in Markdown")
         max_depth: int = Field(guards.MAX_DEPTH, description="open elements inside each other (parsing is quadratic)", ge=64, le=20_000)
         max_attributes: int = Field(guards.MAX_ATTRIBUTES, description="attributes of one tag (parsing is quadratic)", ge=64, le=20_000)
         max_elements: int = Field(guards.MAX_ELEMENTS, description="elements of one page, 600 bytes each", ge=1_000, le=10_000_000)
@@ -200,7 +201,8 @@ class Extract(SlicedStage):
             return self._given_text(record, url)
         response, body = self._body(record)
         limits = guards.Cost(self.config.max_depth, self.config.max_attributes, self.config.max_elements)
-        page = extract(body, url, response.content_type, limits)
+        how = self.config
+        page = extract(body, url, response.content_type, limits, mode=how.mode, comments=how.comments, markdown=how.markdown)
         if len(page.text) < self.config.min_text_chars:
             raise Dropped("too_short" if page.text else "no_text")
         return {
@@ -208,8 +210,7 @@ class Extract(SlicedStage):
             "url": url,
             "host": host_of(url),
             "title": page.title,
-            # the extractor is to read the date that a page states; until it does there is none
-            "page_date": getattr(page, "date", None) or "",
+            "page_date": page.date,
             "page_lang": page.lang,
             "warc_record_id": _one_line(record.headers["warc-record-id"]),
             "warc_date": _date(record.headers["warc-date"]),

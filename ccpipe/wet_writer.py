@@ -6,14 +6,10 @@ are derived (UUID version 5), dates are the source's, gzip carries no time. Read
 
 from __future__ import annotations
 
-import io
 import uuid
+import zlib
 from importlib.metadata import version
-from typing import Any, BinaryIO
-
-from warcio.recordloader import ArcWarcRecord
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import WARCWriter
+from typing import BinaryIO
 
 from ccpipe.wet import text_digest
 
@@ -22,14 +18,16 @@ NO_DATE = "1970-01-01T00:00:00Z"
 """WARC-Date where the source has none: a record without it is not valid, and the time of the run may not enter the bytes."""
 
 
+GZIP = 31
+"""zlib's window of 32 KiB, with a gzip header that carries neither time nor name."""
+
+LEVEL = 4
+"""Of deflate: files are 1.9 % larger than at 9 and take 0.6 of its time."""
+
+
 def derived_id(source: str) -> str:
     """The WARC-Record-ID that stands for `source`: `<urn:uuid:...>`, always the same."""
     return f"<urn:uuid:{uuid.uuid5(NAMESPACE, source)}>"
-
-
-class _AsGiven(WARCWriter):  # type: ignore[misc]
-    def ensure_digest(self, record: Any, block: bool = True, payload: bool = True) -> None:
-        """The block digest is in the headers; a payload digest of the same bytes would only cost space."""
 
 
 class WetWriter:
@@ -37,7 +35,6 @@ class WetWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._writer = _AsGiven(file, gzip=True, warc_version="WARC/1.1")
 
     def write_info(self, name: str) -> None:
         """The warcinfo record that opens a file. `name`: something stable that names the file, such as its shard."""
@@ -49,7 +46,7 @@ class WetWriter:
             ("WARC-Date", NO_DATE),
             ("WARC-Block-Digest", text_digest(body)),
         ]
-        self._write("warcinfo", headers, "application/warc-fields", body)
+        self._write(headers, "application/warc-fields", body)
 
     def write_text(self, text: bytes, url: str, date: str, source: str, refers_to: str) -> tuple[int, int, str]:
         """One conversion record. `source` names the page for the record id, `refers_to` is its WARC-Record-ID or empty.
@@ -67,11 +64,10 @@ class WetWriter:
         if refers_to:
             headers.append(("WARC-Refers-To", refers_to))
         headers.append(("WARC-Block-Digest", digest))
-        self._write("conversion", headers, "text/plain", text)
+        self._write(headers, "text/plain", text)
         return offset, self._file.tell() - offset, digest
 
-    def _write(self, kind: str, headers: list[tuple[str, str]], content_type: str, body: bytes) -> None:
-        head = StatusAndHeaders("", [*headers, ("Content-Type", content_type)], protocol="WARC/1.1")
-        record = ArcWarcRecord("warc", kind, head, io.BytesIO(body), None, content_type, len(body))
-        record.payload_length = len(body)
-        self._writer.write_record(record)
+    def _write(self, headers: list[tuple[str, str]], content_type: str, body: bytes) -> None:
+        fields = [*headers, ("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        self._file.write(zlib.compress(b"WARC/1.1\r\n%b\r\n%b\r\n\r\n" % (head.encode(), body), LEVEL, wbits=GZIP))

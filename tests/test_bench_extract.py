@@ -156,7 +156,7 @@ def test_the_bench_prints_the_table_for_any_folder(tmp_path: Path) -> None:
     write_set(tmp_path, [(f"<nav>menu</nav><article><p>{words}</p></article>".encode(), {"id": f"p{n}", "text": words}) for n in range(4)])
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"id": f"p{n}", "text": words if n else ""}) for n in range(3)))
     command = [sys.executable, str(BENCH / "bench_extract.py"), str(tmp_path), "--contenders", "ccpipe", "--repeats", "1", "--sample", "1"]
-    command += ["--texts", str(tmp_path / "texts.jsonl"), "--out", str(tmp_path / "found")]
+    command += ["--texts", str(tmp_path / "texts.jsonl"), "--out", str(tmp_path / "found"), "--cache", str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no text of 1 of 4 pages, the first p3" in done.stderr

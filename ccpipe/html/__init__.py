@@ -4,5 +4,6 @@ Of the project it loads `ccpipe.kernels` alone (the decorator of compiled functi
 """
 
 from ccpipe.html.extraction import Extracted, NotExtracted, clean, extract, extract_text
+from ccpipe.html.maintext import Mode
 
-__all__ = ["Extracted", "NotExtracted", "clean", "extract", "extract_text"]
+__all__ = ["Extracted", "Mode", "NotExtracted", "clean", "extract", "extract_text"]

@@ -1,7 +1,7 @@
 """Main text of an HTML page: `extract(html)`, a pure function that needs nothing else of the project.
 
 In: the bytes of a page as they were served (content encodings undone), with its address and Content-Type where known.
-Out: `Extracted`: main text, title, language as stated by the page, charset. Raises `NotExtracted` with a named reason
+Out: `Extracted`: main text, title, language and date as stated by the page, charset. Raises `NotExtracted` with a named reason
 for a page that cannot be read. It does not judge quality or length; thresholds of the rules stand in `maintext`, `guards`
 and `charset`.
 
@@ -14,10 +14,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
 from ccpipe.html import charset, guards
-from ccpipe.html.blocks import scan
+from ccpipe.html.comments import comment_blocks
+from ccpipe.html.cut import cut, written_out
 from ccpipe.html.maintext import MODES, load_model, main_blocks, probabilities, render
 from ccpipe.html.stated import Stated, read_stated
 
@@ -37,7 +39,8 @@ class NotExtracted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """text: lines of main text, empty where there is none; title: one line; lang: as in <html lang>, empty if not stated.
+    """text: lines of main text, empty where there is none; title: one line, without the site's name where that is sure; lang: as in
+    <html lang> or a meta tag, date: of publication as in a meta tag, JSON-LD or <time>, ISO 8601; both empty if not stated.
 
     charset, charset_source: see `ccpipe.html.charset`. All strings are valid UTF-8 without control characters but tab and newline.
     """
@@ -45,6 +48,7 @@ class Extracted:
     text: str
     title: str
     lang: str
+    date: str
     charset: str
     charset_source: str
 
@@ -56,12 +60,14 @@ def extract(
     limits: guards.Cost = guards.LIMITS,
     *,
     mode: str = "balanced",
+    comments: bool = False,
     markdown: bool = False,
 ) -> Extracted:
     """Main text and title of one page. Raises `NotExtracted`; ValueError for an unknown mode.
 
     `content_type`: the HTTP header's value, for its charset. `mode`: precision (less of what may be boilerplate), balanced or recall
-    (less lost). `markdown`: headings, code and tables marked. `url` is not used yet: no rule depends on the site.
+    (less lost). `comments`: keep readers' comments too; posts of a forum are main text and always kept. `markdown`: headings, code and
+    tables marked. `url` is not used yet: no rule depends on the site.
     """
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}, expected one of {', '.join(MODES)}")
@@ -75,8 +81,8 @@ def extract(
     # without events: with them, options inside one <select> take quadratic time (40,000: 4 s)
     tree = LexborHTMLParser(utf8, options=LexborDocumentOptions.WO_EVENTS)
     stated = read_stated(tree, utf8)
-    text = clean(_main_text(tree, stated, mode, markdown)).strip()
-    return Extracted(text, clean(stated.title), stated.lang, decoded.charset, decoded.source)
+    text = clean(_main_text(tree, stated, mode, comments, markdown)).strip()
+    return Extracted(text, clean(stated.heading), stated.lang, stated.date, decoded.charset, decoded.source)
 
 
 def extract_text(html: bytes, url: str = "", content_type: str | None = None) -> str:
@@ -87,17 +93,22 @@ def extract_text(html: bytes, url: str = "", content_type: str | None = None) ->
         return ""
 
 
-def _main_text(tree: LexborHTMLParser, stated: Stated, mode: str, markdown: bool) -> str:
-    written = tree.body.html if tree.body is not None else None
+def _main_text(tree: LexborHTMLParser, stated: Stated, mode: str, comments: bool, markdown: bool) -> str:
+    written = written_out(tree)
     model = load_model()
-    page = scan((written or "").encode("utf-8", "replace"), model.scores, stated.title)
-    chances = probabilities(model, page, stated.body, stated.lead)
-    text = render(page, main_blocks(page, chances, mode), markdown)
-    if len(text) < FEW_CHARS:
-        told = _lines(stated.body) or _lines(stated.lead)
-        if len(told) > 2 * len(text):
-            return told
-    return text
+    page = cut(written, model.scores, stated.title)
+    kept = main_blocks(page, probabilities(model, page, stated.body, stated.lead), mode)
+    if comments:
+        kept = np.union1d(kept, comment_blocks(written, page))
+    return text_or_stated(render(page, kept, markdown), stated)
+
+
+def text_or_stated(text: str, stated: Stated) -> str:
+    """The text found, or what the page states in JSON-LD or as its description where that is much longer than next to nothing."""
+    if len(text) >= FEW_CHARS:
+        return text
+    told = _lines(stated.body) or _lines(stated.lead)
+    return told if len(told) > 2 * len(text) else text
 
 
 def _lines(text: str) -> str:

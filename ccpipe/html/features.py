@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ccpipe.html import blocks as b
+from ccpipe.html.containers import BEST_BOX, CONTAINERS, best_box, containers
+from ccpipe.html.overlap import OVERLAP, overlap
 from ccpipe.kernels import kernel
 
 _OWN = """weight links link_share link_rate kind tag digits upper ends commas last_end wide bold lines word_len words images header in_title
@@ -20,11 +22,11 @@ _NEAR = [f"{name}{k:+d}" for k in (-3, -2, -1, 1, 2, 3) for name in ("weight", "
 _WINDOWS = "prose_w4 link_w4 prose_w10 link_w10 short_run wording-1 wording+1 same_box-1 same_box+1"
 _LEVELS = [f"{name}_{k}" for k in range(3) for name in ("mass", "share", "link", "count", "prose", "name_sum", "name_min", "name_max")]
 _CHAIN = """chain_sum chain_min chain_max near_max near_min in_nav in_footer in_aside in_header in_form in_table in_list in_article
-    in_main in_dl in_figure veil"""
-_REPEAT = "repeats repeat_mass repeat_best repeat_best_mass path_count path_mass path_link path_prose path_first path_last"
+    in_main in_dl in_figure in_blockquote veil"""
+_REPEAT = """repeats repeat_mass repeat_order repeat_best_order repeat_best_before repeat_best repeat_best_mass
+    path_count path_mass path_link path_prose path_first path_last"""
 _HEADS = "head_near head_level head_wording head_title head_name since_h1 seen_h1 since_title title_seen section_prose section_link"
 _PAGE = "page_mass page_count page_prose page_link page_wide page_boxes page_p page_article page_text_kind page_cell page_item"
-_STATED = "body_share lead_share body_length body_found copies copies_before"
 FEATURES = [
     *_OWN.split(),
     *_PLACE.split(),
@@ -35,7 +37,8 @@ FEATURES = [
     *_REPEAT.split(),
     *_HEADS.split(),
     *_PAGE.split(),
-    *_STATED.split(),
+    *OVERLAP,
+    *CONTAINERS,
 ]
 
 SMOOTH = [
@@ -67,6 +70,7 @@ SMOOTH = [
     "p_previous_prose",
     "p_gap",
     "p_repeat",
+    *BEST_BOX,
 ]
 
 PROSE_WEIGHT = 80
@@ -76,16 +80,16 @@ WIDE_WEIGHT = 2
 """Added to a Chinese, Japanese or Korean character's length: it says about as much as three Latin letters."""
 
 _TAGS = np.array(
-    [b.TAGS.index(name) for name in ["nav", "footer", "aside", "header", "form", "table", "li", "article", "main", "dl", "figure"]],
+    [
+        b.TAGS.index(name)
+        for name in ["nav", "footer", "aside", "header", "form", "table", "li", "article", "main", "dl", "figure", "blockquote"]
+    ],
     dtype=np.int32,
 )
 N_TAGS = len(_TAGS)
 _ARTICLE = 7
-_N, _N_SMOOTH = len(FEATURES), len(SMOOTH)
+_N, _N_SMOOTH = len(FEATURES) - len(CONTAINERS), len(SMOOTH) - len(BEST_BOX)
 _TITLE_SHARE = 0.6
-_WINDOW = 16
-_FACTOR = np.uint64(0xD1342543DE82EF95)
-_LAST_FACTOR = np.uint64(pow(0xD1342543DE82EF95, _WINDOW, 1 << 64))
 
 START, END, KIND, BOX, LINKED, BOLD, LINKS, LINES, CHARS = b.START, b.END, b.KIND, b.BOX, b.LINKED, b.BOLD, b.LINKS, b.LINES, b.CHARS
 WIDE, DIGITS, UPPER, ENDS, COMMAS = b.WIDE, b.DIGITS, b.UPPER, b.ENDS, b.COMMAS
@@ -96,19 +100,21 @@ H1, H6, ITEM, CELL, CODE, PARAGRAPH, TEXT = b.H1, b.H6, b.ITEM, b.CELL, b.CODE, 
 
 def features(page: b.Page, body: str = "", lead: str = "") -> np.ndarray:
     """The first pass's features, float32 (n_blocks, len(FEATURES)). `body`, `lead`: texts that the page states elsewhere."""
-    told = _overlap(page.text, page.blocks, _as_array(body), _as_array(lead))
-    rows: np.ndarray = _features(page.blocks, page.boxes, page.signs, page.names, page.wording, told, _TAGS)
-    return rows
-
-
-def _as_array(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
+    rows: np.ndarray = _features(page.blocks, page.boxes, page.signs, page.names, page.wording, overlap(page, body, lead), _TAGS)
+    link = np.minimum(1, page.blocks[:, LINKED] / np.maximum(1, page.blocks[:, END] - page.blocks[:, START])).astype(np.float32)
+    return np.concatenate((rows, containers(page, weights(page), link)), axis=1)
 
 
 def weights(page: b.Page) -> np.ndarray:
     """Length of each block in Latin letters' worth, float32."""
     size: np.ndarray = page.blocks[:, CHARS] + WIDE_WEIGHT * page.blocks[:, WIDE]
     return size.astype(np.float32)
+
+
+def prose_share(page: b.Page) -> float:
+    """Share of the page's text in blocks of prose (long, few links, no heading), 0..1."""
+    sums = _sums(page.blocks)[0]
+    return float(sums[-1, 2] / max(1.0, sums[-1, 0]))
 
 
 @kernel
@@ -182,19 +188,22 @@ def _repeats(boxes: Any, signs: Any, sums: Any) -> Any:
     count = np.zeros(len(keys), dtype=np.float64)
     mass = np.zeros(len(keys), dtype=np.float64)
     slot = np.zeros(len(boxes), dtype=np.int64)
+    order = np.zeros((len(boxes), 2), dtype=np.float64)
     for k in range(len(boxes)):
         slot[k] = _table_slot(keys, _join(signs[k], np.uint64(boxes[k, PARENT] + 1)))
+        order[k, 0], order[k, 1] = count[slot[k]], mass[slot[k]]
         if boxes[k, STOP] > boxes[k, FIRST]:
             count[slot[k]] += 1
             mass[slot[k]] += sums[boxes[k, STOP], 0] - sums[boxes[k, FIRST], 0]
-    out = np.zeros((len(boxes), 4), dtype=np.float64)
+    out = np.zeros((len(boxes), 7), dtype=np.float64)  # equals, mean weight; of the best; order, best's order, weight before it
     for k in range(len(boxes)):
         out[k, 0] = count[slot[k]]
         out[k, 1] = mass[slot[k]] / max(1.0, count[slot[k]])
         parent = boxes[k, PARENT]
         out[k, 2], out[k, 3] = out[k, 0], out[k, 1]
+        out[k, 4], out[k, 5], out[k, 6] = order[k, 0], order[k, 0], order[k, 1]
         if parent >= 0 and out[parent, 2] >= out[k, 0]:
-            out[k, 2], out[k, 3] = out[parent, 2], out[parent, 3]
+            out[k, 2], out[k, 3], out[k, 5], out[k, 6] = out[parent, 2], out[parent, 3], out[parent, 5], out[parent, 6]
     return out
 
 
@@ -330,7 +339,9 @@ def _features(blocks: Any, boxes: Any, signs: Any, names: Any, wording: Any, tol
             c += 1
         f[c] = boxes[box, VEIL]
         c += 1
-        f[c], f[c + 1], f[c + 2], f[c + 3] = repeats[box, 0], repeats[box, 1], repeats[box, 2], repeats[box, 3]
+        f[c], f[c + 1], f[c + 2], f[c + 3] = repeats[box, 0], repeats[box, 1], repeats[box, 4], repeats[box, 5]
+        f[c + 4], f[c + 5], f[c + 6] = repeats[box, 6], repeats[box, 2], repeats[box, 3]
+        c += 3
         path = by_path[paths[i]]
         f[c + 4], f[c + 5], f[c + 6], f[c + 7] = path[0], path[1], path[2] / max(1.0, path[1]), path[3] / path[0]
         f[c + 8], f[c + 9] = path[4] / n, path[5] / n
@@ -356,98 +367,10 @@ def _features(blocks: Any, boxes: Any, signs: Any, names: Any, wording: Any, tol
         f[c + 4], f[c + 5], f[c + 6], f[c + 7] = wide / chars, len(boxes), kinds[PARAGRAPH] / mass, articles
         f[c + 8], f[c + 9], f[c + 10] = kinds[TEXT] / mass, kinds[CELL] / mass, kinds[ITEM] / mass
         c += 11
-        for m in range(6):
+        for m in range(8):
             f[c + m] = told[i, m]
         if is_head:
             head = i
-    return out
-
-
-@kernel
-def _letter(text: Any, i: Any) -> Any:
-    """The letter or digit at `i` in lower case, as a number; 0 for blanks and marks."""
-    byte = text[i]
-    if byte >= 128 or 97 <= byte <= 122 or 48 <= byte <= 57:
-        return np.uint64(byte)
-    return np.uint64(byte + 32) if 65 <= byte <= 90 else np.uint64(0)
-
-
-@kernel
-def _windows(text: Any, start: Any, stop: Any, out: Any) -> Any:
-    """Hashes of all runs of `_WINDOW` letters into `out`; how many."""
-    ring = np.zeros(_WINDOW, dtype=np.uint64)
-    key = np.uint64(0)
-    seen = n = 0
-    for i in range(start, stop):
-        letter = _letter(text, i)
-        if letter == np.uint64(0):
-            continue
-        key = key * _FACTOR + letter - ring[seen % _WINDOW] * _LAST_FACTOR
-        ring[seen % _WINDOW] = letter
-        seen += 1
-        if seen >= _WINDOW:
-            out[n] = _join(key, np.uint64(1))
-            n += 1
-    return n
-
-
-@kernel
-def _windows_set(text: Any) -> Any:
-    found = np.empty(len(text) + 1, dtype=np.uint64)
-    n = _windows(text, 0, len(text), found)
-    keys = np.zeros(_table_size(n), dtype=np.uint64)
-    for k in range(n):
-        _table_slot(keys, found[k])
-    return keys
-
-
-@kernel
-def _holds(keys: Any, key: Any) -> Any:
-    mask = len(keys) - 1
-    slot = np.int64(key >> np.uint64(32)) & mask
-    while keys[slot] != np.uint64(0):
-        if keys[slot] == key:
-            return True
-        slot = (slot + 1) & mask
-    return False
-
-
-@kernel
-def _overlap(text: Any, blocks: Any, body: Any, lead: Any) -> Any:
-    """For each block: share of its letters in `body` and in `lead`, length of `body`, share of `body` on the page; how often the
-    same block stands on the page, and how often before."""
-    n = len(blocks)
-    out = np.zeros((n, 6), dtype=np.float64)
-    in_body, in_lead = _windows_set(body), _windows_set(lead)
-    longest = 0
-    for i in range(n):
-        longest = max(longest, blocks[i, END] - blocks[i, START])
-    found = np.empty(longest + 1, dtype=np.uint64)
-    keys = np.zeros(_table_size(n), dtype=np.uint64)
-    counts = np.zeros(len(keys), dtype=np.int64)
-    slots = np.full(n, -1, dtype=np.int64)
-    covered = 0.0
-    for i in range(n):
-        start, stop = blocks[i, START], blocks[i, END]
-        if stop - start < _WINDOW:
-            continue
-        whole = np.uint64(stop - start)
-        for k in range(start, stop):
-            whole = (whole ^ np.uint64(text[k])) * _FACTOR
-        slots[i] = _table_slot(keys, _join(whole, np.uint64(2)))
-        out[i, 5] = counts[slots[i]]
-        counts[slots[i]] += 1
-        if len(body) >= _WINDOW or len(lead) >= _WINDOW:
-            m = _windows(text, start, stop, found)
-            hits = others = 0
-            for k in range(m):
-                hits += _holds(in_body, found[k])
-                others += _holds(in_lead, found[k])
-            out[i, 0], out[i, 1] = hits / max(1, m), others / max(1, m)
-            covered += hits
-    for i in range(n):
-        out[i, 2], out[i, 3] = len(body), covered / max(1, len(body))
-        out[i, 4] = counts[slots[i]] if slots[i] >= 0 else 1
     return out
 
 
@@ -527,4 +450,4 @@ def _smooth(blocks: Any, boxes: Any, signs: Any, p: Any) -> Any:
 def smooth(page: b.Page, p: np.ndarray) -> np.ndarray:
     """The second pass's features, float32 (n_blocks, len(SMOOTH)), from the first pass's probabilities."""
     rows: np.ndarray = _smooth(page.blocks, page.boxes, page.signs, p)
-    return rows
+    return np.concatenate((rows, best_box(page, weights(page), p)), axis=1)

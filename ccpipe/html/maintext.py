@@ -2,8 +2,8 @@
 
 In: a page cut into blocks, and what it states of itself. Out: the blocks kept. Two forests of decision trees give each block the
 probability to be main text: the first sees the block, its neighbours and the boxes around it, the second also the first one's
-answers around it. Then the blocks are kept from the most probable one down, as long as the expected F score of the page
-rises; so an unclear page still gives its best blocks and none comes out empty that has text.
+answers around it; the mean of their log odds counts. Then the blocks are kept from the most probable one down, as long as the
+expected F score of the page rises; so an unclear page still gives its best blocks and none comes out empty that has text.
 
 The model is `maintext.json` beside this file, fitted by `tests/bench/train_maintext.py`; how well it does on sites that it has
 not seen stands in `docs/extraction.md`. Words of class names and of short texts act by scores in the same file.
@@ -14,17 +14,23 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ccpipe.html import blocks as b
-from ccpipe.html.features import features, smooth, weights
+from ccpipe.html.features import features, prose_share, smooth, weights
 from ccpipe.html.forest import Forest, log_odds, probability, read_forest
+from ccpipe.html.words import Scores, make_words
 from ccpipe.kernels import kernel
 
-MODES = {"precision": 0.25, "balanced": 1.0, "recall": 4.0}
+Mode = Literal["precision", "balanced", "recall"]
+MODES: dict[str, float] = {"precision": 0.25, "balanced": 1.0, "recall": 4.0}
 """Weight of recall against precision, the beta^2 of F-beta."""
+
+PROSE_PAGE, OF_PROSE, OF_ITEMS = 0.5, 0.7, 1.2
+"""Of pages with more than this share of prose, the weight of recall is taken times the second, of others times the third: what
+articles lose is seldom prose, what lists and shops lose are their items."""
 
 FORMAT = "ccpipe main text model 1"
 MODEL_FILE = "maintext.json"
@@ -53,7 +59,7 @@ FIRST, STOP, TAG, TABLE = b.FIRST, b.STOP, b.TAG, b.TAGS.index("table")
 class Model(NamedTuple):
     """Scores of words, and the forests of the two passes."""
 
-    scores: b.Scores
+    scores: Scores
     first: Forest
     second: Forest
 
@@ -68,21 +74,23 @@ def parse_model(text: str) -> Model:
     data = json.loads(text)
     if data.get("format") != FORMAT:
         raise ValueError(f"model of format {data.get('format')!r}, expected {FORMAT!r}; fit it again: tests/bench/train_maintext.py")
-    scores = b.Scores(b.make_words(data["names"]), b.make_words(data["wording"]))
+    scores = Scores(make_words(data["names"]), make_words(data["wording"]))
     return Model(scores, read_forest(data["first"]), read_forest(data["second"]))
 
 
 def probabilities(model: Model, page: b.Page, body: str = "", lead: str = "") -> np.ndarray:
     """float64 (n_blocks,): how likely each block is main text. `body`, `lead`: see `ccpipe.html.features`."""
     rows = features(page, body, lead)
-    first = probability(log_odds(model.first, rows))
-    return probability(log_odds(model.second, np.concatenate((rows, smooth(page, first)), axis=1)))
+    first = log_odds(model.first, rows)
+    around = smooth(page, probability(first))
+    return probability((first + log_odds(model.second, np.concatenate((rows, around), axis=1))) / 2)
 
 
 def main_blocks(page: b.Page, chances: np.ndarray, mode: str = "balanced") -> np.ndarray:
     """Numbers of the blocks kept, ascending. Raises KeyError for a mode that is none of `MODES`."""
     size = weights(page)
-    kept = _best_blocks(size + np.float32(EXTRA_WEIGHT), chances, MODES[mode])
+    leaning = OF_PROSE if prose_share(page) > PROSE_PAGE else OF_ITEMS
+    kept = _best_blocks(size + np.float32(EXTRA_WEIGHT), chances, MODES[mode] * leaning)
     _close_gaps(page.blocks, chances, kept)
     _keep_tables(page.blocks, page.boxes, size, chances, kept)
     return _without_copies(page, size, np.flatnonzero(kept))

@@ -14,7 +14,7 @@ import hashlib
 import json
 import mmap
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,9 @@ def write_file(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
     text = json.dumps({**header, "sections": sections, "array_bytes": at}).encode()
     text += b" " * (_padded(START + len(text)) - START - len(text))
     digest = hashlib.sha256(text)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("xb") as file:
             file.write(bytes(START) + text)
             for array in arrays.values():
                 for data in (array.view(np.uint8).data, bytes(_padded(array.nbytes) - array.nbytes)):
@@ -61,10 +61,9 @@ def write_file(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
             file.write(MAGIC + VERSION + len(text).to_bytes(8, "little") + digest.digest())
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        beside.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -116,9 +115,3 @@ def _check_digest(path: Path, file: Any) -> None:
 
 def _padded(n_bytes: int) -> int:
     return -(-n_bytes // ALIGN) * ALIGN
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -44,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="parts to run")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help=f"only these: {', '.join(CONTENDERS)}")
     parser.add_argument("--blocklist", help="for the stage part: compiled blocklist, plain list or folder of lists")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench-extract", help="where texts of peers are kept")
     parser.add_argument("--out", type=Path, help="write NAME.md and NAME.json")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a bar is missed")
     options = parser.parse_args()
@@ -111,7 +112,7 @@ def run_contenders(
     python, missing = peers_python() if set(chosen) - set(OURS) else (Path(sys.executable), {})
     rows: tables.Rows = {contender.name: {"quality": None, "speed": None, "gap": missing.get(contender.package)} for contender in chosen}
     errors: dict[str, list[list[str]]] = {}
-    crew = Crew(options.folder.resolve(), ROOT / ".cache" / "bench-extract", python, pinned())
+    crew = Crew(options.folder.resolve(), options.cache, python, pinned())
     try:
         if "quality" in options.only:
             judge(crew, pages, digest, [contender for contender in chosen if contender.makes_text], rows, errors)

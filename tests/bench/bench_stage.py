@@ -40,6 +40,7 @@ from ccpipe.extract import Extract  # noqa: E402
 from ccpipe.html import NotExtracted, extract  # noqa: E402
 from ccpipe.sig import Sign  # noqa: E402
 from ccpipe.stage import Unit  # noqa: E402
+from ccpipe.urls import Source, build_blocklist  # noqa: E402
 from ccpipe.warc import http, read_records  # noqa: E402
 from jobs.demo.pages import write_demo  # noqa: E402
 
@@ -47,16 +48,34 @@ MAX_BLOCK = 10 << 20
 MAX_RATIO = 3.0
 """The whole stage may cost this many times reading and parsing."""
 
+MADE_DOMAINS = 1_000_000
+"""Entries of the block list that is made where none is named; none of them blocks a page."""
+
 OUTPUTS = ("wet", "base", "dropped")
 PARTS = {
     "HTTP head and body": ("ccpipe.warc.http:parse_response", "ccpipe.warc.http:decode_body"),
     "URL filter": ("ccpipe.urls.blocklist:Blocklist.reason",),
+    "robots and rights": ("ccpipe.extract:read_rights",),
+    "digest of the body": ("ccpipe.extract:text_digest",),
     "extract a page": ("ccpipe.extract:extract",),
     "write WET": ("ccpipe.wet_writer:WetWriter.write_text",),
     "rows to Parquet, join": ("ccpipe.extract:write_group", "ccpipe.extract:_shifted", "pyarrow:Table.from_pylist"),
     "sign": ("ccpipe.sig:Sign.run",),
 }
 """Part -> functions whose calls its clock covers. Reading is clocked apart; the rest is Python for each record."""
+
+STEPS = {
+    "charset": ("ccpipe.html.charset:decode",),
+    "guards": ("ccpipe.html.guards:broken_rule",),
+    "parse": ("ccpipe.html.extraction:LexborHTMLParser",),
+    "what the page states": ("ccpipe.html.extraction:read_stated",),
+    "cut into blocks": ("ccpipe.html.extraction:scan",),
+    "features": ("ccpipe.html.maintext:features", "ccpipe.html.maintext:smooth"),
+    "forests": ("ccpipe.html.maintext:log_odds", "ccpipe.html.maintext:probability"),
+    "choice of blocks": ("ccpipe.html.extraction:main_blocks",),
+    "render": ("ccpipe.html.extraction:render", "ccpipe.html.extraction:clean"),
+}
+"""The same for steps of one page; the rest is the tree written out and let go."""
 
 
 def read_pages(warcs: list[Path]) -> Iterator[tuple[bytes, str]]:
@@ -124,6 +143,13 @@ def run_all(warcs: list[Path], blocklist: str | None) -> Counts:
     return counts
 
 
+def make_blocklist(folder: Path) -> str:
+    """A compiled list of made-up domains, so that the URL filter has something to look through."""
+    (folder / "domains").write_text("".join(f"made-up-{number:x}.example\n" for number in range(MADE_DOMAINS)))
+    build_blocklist([Source(folder / "domains", "made")], folder / "made.blocklist")
+    return str(folder / "made.blocklist")
+
+
 def take_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """CPU seconds of each, the median of `repeats` rounds."""
     times: dict[str, list[float]] = defaultdict(list)
@@ -138,6 +164,11 @@ def take_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str
 
 def measure(warcs: list[Path], blocklist: str | None, repeats: int) -> dict[str, Any]:
     """Figures as JSON takes them; `rows` in CPU seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(warcs, blocklist or make_blocklist(Path(folder)), repeats)
+
+
+def _measure(warcs: list[Path], blocklist: str, repeats: int) -> dict[str, Any]:
     counts = run_all(warcs, blocklist)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # before the pages are held in memory
     pages = list(read_pages(warcs))
@@ -164,14 +195,15 @@ def measure(warcs: list[Path], blocklist: str | None, repeats: int) -> dict[str,
         "rows": rows,
         "ratio": rows["extract and sig"] / rows["read and parse (the floor)"],
         "ratio_fastwarc": rows["extract and sig"] / rows["read and parse, FastWARC alone"],
-        "parts": clock_parts(warcs, blocklist),
+        "parts": clock_parts(PARTS, "Python for each record, files", lambda: run_all(warcs, blocklist)),
+        "steps": clock_parts(STEPS, "tree written out and let go", lambda: extract_pages(pages)),
         "counts": {"read": counts.read, "kept": counts.kept, "dropped": dict(sorted(counts.dropped.items()))},
         "peak_mib": peak,
     }
 
 
-def clock_parts(warcs: list[Path], blocklist: str | None) -> dict[str, float]:
-    """CPU seconds of each part of one run of the stage with `sig`, and of the rest."""
+def clock_parts(parts: dict[str, tuple[str, ...]], rest: str, work: Callable[[], object]) -> dict[str, float]:
+    """CPU seconds of each part of `work`, of the rest, and of the whole."""
     spent: dict[str, float] = defaultdict(float)
     running: list[str] = []
 
@@ -196,13 +228,13 @@ def clock_parts(warcs: list[Path], blocklist: str | None) -> dict[str, float]:
 
     with ExitStack() as patches:
         patches.enter_context(mock.patch("ccpipe.extract.read_records", reading))
-        for part, names in PARTS.items():
+        for part, names in parts.items():
             for name in names:
                 _patch(patches, name, lambda function, part=part: clocked(part, function))
         start = time.process_time()
-        run_all(warcs, blocklist)
+        work()
         whole = time.process_time() - start
-    return {**spent, "Python for each record, files": whole - sum(spent.values()), "whole": whole}
+    return {**spent, rest: whole - sum(spent.values()), "whole": whole}
 
 
 def _patch(patches: ExitStack, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -232,15 +264,18 @@ def table(found: dict[str, Any]) -> str:
         f"Whole stage with signatures: {found['ratio']:.2f} x reading and parsing (bar: {MAX_RATIO:g}; "
         f"{found['ratio_fastwarc']:.2f} x with FastWARC's reading, which sees no damage). Peak memory {found['peak_mib']:.0f} MiB.",
         "",
-        "| part of the stage | CPU ms/page | share |",
-        "| --- | ---: | ---: |",
     ]
-    whole = found["parts"]["whole"]
-    by_time = sorted(found["parts"].items(), key=lambda part: -part[1] if part[0] != "whole" else 0)
-    lines += [f"| {name} | {took / pages * 1e3:.3f} | {took / whole:.0%} |" for name, took in by_time]
+    lines += [*_shares("part of the stage", found["parts"], pages), "", *_shares("step of `extract`", found["steps"], pages)]
     counts = found["counts"]
     lines += ["", f"Read {counts['read']}, kept {counts['kept']}, dropped {counts['dropped']}."]
     return "\n".join(lines)
+
+
+def _shares(head: str, parts: dict[str, float], pages: int) -> list[str]:
+    """Lines of a table, the dearest first."""
+    by_time = sorted(parts.items(), key=lambda part: -part[1] if part[0] != "whole" else 0)
+    shown = [f"| {name} | {took / pages * 1e3:.3f} | {took / parts['whole']:.0%} |" for name, took in by_time]
+    return [f"| {head} | CPU ms/page | share |", "| --- | ---: | ---: |", *shown]
 
 
 def profile(warcs: list[Path], blocklist: str | None, top: int) -> None:
@@ -253,7 +288,7 @@ def profile(warcs: list[Path], blocklist: str | None, top: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="folder with *.warc.gz (default: the demo's pages)")
-    parser.add_argument("--blocklist", help="compiled blocklist, plain list or folder of lists")
+    parser.add_argument("--blocklist", help="compiled blocklist, plain list or folder of lists (default: a million made-up domains)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--profile", type=int, default=0, metavar="N", help="functions to list")
     options = parser.parse_args()

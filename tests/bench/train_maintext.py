@@ -29,10 +29,13 @@ from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
 from ccpipe.html import blocks as b
 from ccpipe.html import charset
+from ccpipe.html.cut import cut, written_out
+from ccpipe.html.extraction import text_or_stated
 from ccpipe.html.features import features, smooth, weights
 from ccpipe.html.forest import probability
-from ccpipe.html.maintext import FORMAT, main_blocks, render
+from ccpipe.html.maintext import FORMAT, MODES, main_blocks, render
 from ccpipe.html.stated import Stated, read_stated
+from ccpipe.html.words import SHORT_TEXT, Scores, make_table, spell_word, word_hash
 from ccpipe.warc import http, read_records
 from ccpipe.warc.record import HEADER_BYTES
 
@@ -110,8 +113,8 @@ def read_gold(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
 def read_example(gold: dict[str, Any], utf8: bytes) -> Example:
     tree = LexborHTMLParser(utf8, options=LexborDocumentOptions.WO_EVENTS)
     stated = read_stated(tree, utf8)
-    html = (tree.body.html or "").encode() if tree.body is not None else b""
-    page = b.scan(html, title=stated.title, keep=KEEP_WORDS)
+    html = written_out(tree)
+    page = cut(html, title=stated.title, keep=KEEP_WORDS)
     texts = [page.text[start:stop].tobytes().decode() for start, stop in page.blocks[:, :2].tolist()]
     if gold["kind"] == "segments":
         label = align_segments(texts, gold["with"], gold["without"])
@@ -131,7 +134,7 @@ def word_scores(examples: list[Example]) -> dict[str, dict[int, float]]:
         blocks = one.page.blocks
         weight = np.minimum(weights(one.page), 400) * known
         sums = np.cumsum(np.concatenate(([[0.0, 0.0]], np.stack((weight * good, weight), axis=1))), axis=0)
-        short = known & (blocks[:, b.END] - blocks[:, b.START] <= b.SHORT_TEXT)
+        short = known & (blocks[:, b.END] - blocks[:, b.START] <= SHORT_TEXT)
         base, short_base = sums[-1, 0] / max(1.0, sums[-1, 1]), good[short].mean() if short.any() else 0.0
         here: dict[str, Any] = {kind: defaultdict(lambda: np.zeros(2)) for kind in MIN_SCORE}
         for kind, owner, key in np.unique(one.page.seen[:, :3], axis=0).tolist():
@@ -151,8 +154,8 @@ def word_scores(examples: list[Example]) -> dict[str, dict[int, float]]:
     return scores
 
 
-def as_tables(scores: dict[str, dict[int, float]]) -> b.Scores:
-    return b.Scores(b.make_table(scores["names"]), b.make_table(scores["wording"]))
+def as_tables(scores: dict[str, dict[int, float]]) -> Scores:
+    return Scores(make_table(scores["names"]), make_table(scores["wording"]))
 
 
 def example_weights(one: Example, sources: Counter[str]) -> np.ndarray:
@@ -181,12 +184,12 @@ def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, rounds: int, **paramet
 
 
 def fit_out_of_fold(x: np.ndarray, y: np.ndarray, weight: np.ndarray, fold: np.ndarray, how: dict[str, Any]) -> np.ndarray:
-    """Probabilities of each row by the model of the other folds."""
+    """Log odds of each row by the model of the other folds."""
     scores = np.zeros(len(y))
     for k in range(FOLDS):
         model = fit(x[fold != k], y[fold != k], weight[fold != k], **how)
         scores[fold == k] = model.predict(x[fold == k], raw_score=True)
-    return probability(scores)
+    return scores
 
 
 def export_trees(model: Any) -> list[dict[str, Any]]:
@@ -220,12 +223,21 @@ def spell(examples: list[Example], scores: dict[str, dict[int, float]]) -> dict[
             table = words["wording" if kind else "names"]
             if key in scores["wording" if kind else "names"] and key not in table:
                 raw = (one.page.text[start:stop].tobytes() if kind else one.html[start:stop]).decode()
-                table[key] = b.spell_word(raw, bool(kind))
+                table[key] = spell_word(raw, bool(kind))
     out = {}
     for kind, table in words.items():
-        spelt = {table[key]: score for key, score in scores[kind].items() if b.word_hash(table[key]) == key}
+        spelt = {table[key]: score for key, score in scores[kind].items() if word_hash(table[key]) == key}
         out[kind] = dict(sorted(spelt.items()))
     return out
+
+
+def write_texts(path: Path, examples: list[Example], pages: list[b.Page], chances: list[np.ndarray]) -> None:
+    """A line {id, text, precision, recall} a page: `text` is that of the mode `balanced`."""
+    with path.open("w", encoding="utf-8") as out:
+        for one, page, p in zip(examples, pages, chances, strict=True):
+            texts = {mode: text_or_stated(render(page, main_blocks(page, p, mode)), one.stated) for mode in MODES}
+            line = {"id": one.gold["id"], "text": texts.pop("balanced"), **texts}
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def write_model(path: Path, words: dict[str, dict[str, float]], first: list[Any], second: list[Any]) -> None:
@@ -243,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, help="model of all pages, JSON")
-    parser.add_argument("--texts", type=Path, help="out-of-fold texts, a line {id, text} a page")
+    parser.add_argument("--texts", type=Path, help="out-of-fold texts, a line {id, text, precision, recall} a page")
     options = parser.parse_args()
     examples = [read_example(gold, utf8) for gold, utf8 in read_gold(options.folder)]
     learnt = [one for one in examples if one.learn]
@@ -254,21 +266,18 @@ def main() -> None:
         tables = as_tables(word_scores([one for one in learnt if fold_of(one.site) != k]))
         for i in (i for i, fold in enumerate(folds) if fold == k):
             one = examples[i]
-            pages[i] = b.scan(one.html, tables, one.stated.title)
+            pages[i] = cut(one.html, tables, one.stated.title)
             rows[i] = features(pages[i], one.stated.body, one.stated.lead)
     x, y = np.concatenate(rows), np.concatenate([one.label for one in examples])
     weight = np.concatenate([example_weights(one, sources) for one in examples])
     fold = np.repeat(folds, [len(one) for one in rows])
     ends = np.cumsum([len(one) for one in rows])[:-1]
     first = fit_out_of_fold(x, y, weight, fold, FIRST)
-    around = np.concatenate([smooth(page, p) for page, p in zip(pages, np.split(first, ends), strict=True)])
+    around = np.concatenate([smooth(page, p) for page, p in zip(pages, np.split(probability(first), ends), strict=True)])
     both = np.concatenate((x, around), axis=1)
     if options.texts:
         second = fit_out_of_fold(both, y, weight, fold, SECOND)
-        with options.texts.open("w", encoding="utf-8") as out:
-            for one, page, p in zip(examples, pages, np.split(second, ends), strict=True):
-                text = render(page, main_blocks(page, p))
-                out.write(json.dumps({"id": one.gold["id"], "text": text}, ensure_ascii=False) + "\n")
+        write_texts(options.texts, examples, pages, np.split(probability((first + second) / 2), ends))
     if options.out:
         words = spell(learnt, word_scores(learnt))
         write_model(options.out, words, export_trees(fit(x, y, weight, **FIRST)), export_trees(fit(both, y, weight, **SECOND)))

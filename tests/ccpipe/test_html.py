@@ -139,7 +139,7 @@ def test_title_and_language_are_as_stated() -> None:
 
 def test_no_control_characters_come_out() -> None:
     code = "<pre>a\tb\x00\n\x0cc and more code of the page</pre>"
-    page = extract(f"<title>a\0\x01b</title><p>{PROSE}\0\x07\x1b\x85\u200b\ufeff</p>{code}".encode())
+    page = extract(f"<title>a\0\x01b</title><p>{PROSE}\0\x07\x1b\x85\u200b\ufeff</p>{code}<p>{PARTS[1]}</p><p>{PARTS[2]}</p>".encode())
     assert page.title == "ab"
     assert PROSE in page.text
     assert "a\tb\n" in page.text
@@ -214,3 +214,21 @@ def test_the_extractor_stands_alone() -> None:
     ours = {name for name in loaded if name.split(".")[0] in ("ccpipe", "hpc", "jobs")}
     assert {name for name in ours if not name.startswith("ccpipe.html")} == {"ccpipe", "ccpipe.kernels"}
     assert not {"pyarrow", "duckdb", "pydantic", "fastwarc"} & set(loaded)
+
+
+COMMENTS = [f"I remember the flood of {year}, when the bridge was lost and nobody came to help us for days." for year in (1978, 1986, 1999)]
+
+
+def test_comments_are_a_switch() -> None:
+    items = "".join(
+        f'<li class="comment"><b>reader{i}</b><div class="comment-body"><p>{text}</p></div></li>' for i, text in enumerate(COMMENTS)
+    )
+    form = "<form class=comment-form><p>Write a comment below, please be polite to others</p><textarea></textarea></form>"
+    body = FRAME % paragraphs(PARTS) + f'<section id="comments"><h3>3 comments</h3><ol>{items}</ol>{form}</section>'
+    without, with_them = text_of(body), text_of(body, comments=True)
+    assert all(part in without and part in with_them for part in PARTS)
+    assert [comment in without for comment in COMMENTS] == [False] * 3
+    assert [comment in with_them for comment in COMMENTS] == [True] * 3
+    assert "be polite" not in with_them
+    thread = "".join(f'<div class="post"><div class="comment-body"><p>Answer {i}: {PROSE}</p></div></div>' for i in range(5))
+    assert text_of(f'<div class="thread">{thread}</div>') == text_of(f'<div class="thread">{thread}</div>', comments=True)
