@@ -10,6 +10,7 @@ sample ?=
 scale  ?=
 hours  ?= 0.1
 seed   ?= 1
+minutes ?= 1
 
 VENV   ?= .venv
 PYTHON ?= python3
@@ -21,7 +22,7 @@ CHOSEN := --config $(config) $(if $(stage),--stage $(stage)) $(args)
 
 .DEFAULT_GOAL := $(if $(scale),scale,help)
 .PHONY: help install models demo test check lint types format plan local submit sbatch retry redo diff estimate gc scale status doctor
-.PHONY: bench bench-extract bench-blocklist bench-hpc chaos clean
+.PHONY: bench bench-extract bench-blocklist bench-hpc chaos fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +99,9 @@ bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit a
 
 chaos: models  ## random faults on a real Slurm, and the verdict (hours=1 seed=7)
 	$(PY) tests/chaos/campaign.py --hours $(hours) --seed $(seed) $(args)
+
+fuzz: install  ## mutated archives and pages, bounded in time and memory (minutes=10 seed=7 data=FOLDER)
+	$(PY) tests/fuzz/campaign.py --minutes $(minutes) --seed $(seed) $(if $(data),--data $(data))
 
 clean:  ## remove the demo's run directory and caches
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .mypy_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,11 @@ class Counts:
             "dropped": dict(sorted(self.dropped.items())),
             "extra": dict(sorted(self.extra.items())),
         }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Counts:
+        """What `to_dict` gave."""
+        return cls(told["read"], told["kept"], Counter(told["dropped"]), Counter(told["extra"]))
 
     @classmethod
     def total(cls, parts: Iterable[Counts]) -> Counts:

@@ -9,7 +9,8 @@ that repeat only where `dedup_lines` asks for it (`ccpipe.line_filter`).
 
 Reasons: record_cut, record_corrupt, url_blocked_<category>, url_banned_word, url_soft_banned_words, url_banned_subword,
 no_http_header, http_status, too_large, expands_too_far, bad_content_encoding, not_html, not_plain_text, wat_has_no_text,
-undecodable, too_deep, too_many_attributes, too_many_elements, no_text, too_short, repeated_lines.
+undecodable, too_deep, too_many_attributes, too_many_elements, too_slow, page_crashed, page_out_of_memory, no_text, too_short,
+repeated_lines.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from ccpipe.rights import NO_RIGHTS, read_rights
 from ccpipe.stage import Cursor, Inputs, ModelFile, Outputs, SlicedStage, StageConfig, Unit, tuning
 from ccpipe.urls import Blocklist, check_blocklist, host_of
 from ccpipe.warc import HEADER_BYTES, Place, Record, http, read_records
+from ccpipe.watchdog import Desk, run_watched
 from ccpipe.wet import text_digest
 from ccpipe.wet_writer import WetWriter
 
@@ -45,6 +48,9 @@ SLICE_DROPPED = "dropped.parquet"
 
 DROPPED_SCHEMA = pa.schema([("url", pa.string()), ("warc_path", pa.string()), ("warc_offset", pa.uint64()), ("reason", pa.string())])
 """One row for each document that is not kept, in the order of the archive."""
+
+SKIP_RATIO = 4
+"""Records read again for each new one, at most, in archives that can only be read from the beginning."""
 
 WAT_STARTS = (b'{"Container"', b'{"Envelope"')
 """How the JSON of a WAT record begins, in files of Common Crawl and of the Internet Archive."""
@@ -85,6 +91,10 @@ class Extract(SlicedStage):
         line_key: Key = Field("exact", description="when two lines are the same: see ccpipe.lines")
         min_line_letters: int = Field(4, description="letters and digits of the shortest line that may be dropped", ge=1, le=10_000)
         max_lines: int = Field(1 << 24, description="lines of a shard that are remembered, 16 bytes of memory each", ge=1, le=1 << 32)
+        page_seconds: float = Field(
+            10.0, description="CPU seconds that one page may take; 0: no limit, and no child process", ge=0, le=3600
+        )
+        page_memory_gb: float = Field(2.0, description="memory that one page may take, GB, beyond what the process holds", ge=0.1, le=1024)
         slice_bytes: int = tuning(32 << 20, "input per committed slice, bytes of the WARC file", ge=1 << 10)
 
         @field_validator("where")
@@ -116,6 +126,13 @@ class Extract(SlicedStage):
             self._lines.go_on(slices)
 
     def slice(self, unit: Unit, inputs: Inputs, folder: Path, cursor: Cursor | None) -> tuple[Counts, Cursor | None]:
+        """In a child process, so that a page that hangs or crashes native code costs itself alone (`ccpipe.watchdog`)."""
+        _warm_up()
+        memory = int(self.config.page_memory_gb * (1 << 30))
+        counts, following = run_watched(lambda desk: self._slice(unit, folder, cursor, desk), self.config.page_seconds, memory)
+        return Counts.from_dict(counts), following
+
+    def _slice(self, unit: Unit, folder: Path, cursor: Cursor | None, desk: Desk) -> tuple[dict[str, Any], Cursor | None]:
         warcs = unit.detail["warcs"]
         number = cursor["warc"] if cursor else 0
         place = Place(**cursor["place"]) if cursor and cursor["place"] else None
@@ -127,14 +144,14 @@ class Extract(SlicedStage):
             self._lines.start(done)
         with (folder / SLICE_WET).open("wb") as file:
             if warcs:
-                next_place = self._read(_existing(warcs[number]), place, WetWriter(file), rows, counts)
+                next_place = self._read(_existing(warcs[number]), place, WetWriter(file), rows, counts, desk)
         write_group(folder / SLICE_ROWS, pa.Table.from_pylist(rows.kept, BASE_SCHEMA))
         write_group(folder / SLICE_DROPPED, pa.Table.from_pylist(rows.dropped, DROPPED_SCHEMA))
         if self._lines:
             self._lines.save(folder)
         if next_place:
-            return counts, {"warc": number, "place": asdict(next_place), "slices": done + 1}
-        return counts, ({"warc": number + 1, "place": None, "slices": done + 1} if number + 1 < len(warcs) else None)
+            return counts.to_dict(), {"warc": number, "place": asdict(next_place), "slices": done + 1}
+        return counts.to_dict(), ({"warc": number + 1, "place": None, "slices": done + 1} if number + 1 < len(warcs) else None)
 
     def join(self, unit: Unit, inputs: Inputs, slices: Sequence[Path], out: Outputs) -> None:
         tables = []
@@ -149,21 +166,28 @@ class Extract(SlicedStage):
         dropped = [pq.read_table(folder / SLICE_DROPPED, schema=DROPPED_SCHEMA) for folder in slices]
         write_group(out["dropped"], pa.concat_tables([DROPPED_SCHEMA.empty_table(), *dropped]))
 
-    def _read(self, path: str, place: Place | None, wet: WetWriter, rows: Rows, counts: Counts) -> Place | None:
+    def _read(self, path: str, place: Place | None, wet: WetWriter, rows: Rows, counts: Counts, desk: Desk) -> Place | None:
         """Documents of one WARC from `place` on, into `wet` and `rows`. Returns where the next slice begins, None at the end."""
         taken = 0
-        for record in read_records(Path(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra):
+        skipped = place.skip if place else 0
+        records = read_records(Path(path), place, self.config.max_html_bytes + HEADER_BYTES, counts.extra)
+        for number, record in enumerate(records, 1):
             counts.extra[f"records_{record.kind}"] += 1
+            against = desk.reason_against(number)
             if _is_document(record):
                 try:
-                    rows.kept.append(self._write(record, path, wet, counts.extra))
+                    if against:
+                        raise Dropped(against)
+                    with desk.page(number):
+                        rows.kept.append(self._write(record, path, wet, counts.extra))
                     counts.keep()
                 except (Dropped, NotExtracted) as dropped:
                     reason = dropped.args[0]
                     counts.drop(reason)
                     rows.dropped.append({"url": _address(record), "warc_path": path, "warc_offset": record.offset, "reason": reason})
             taken += record.length or record.block_bytes
-            if taken >= self.config.slice_bytes:
+            # where records are skipped by count, a slice is as long as a part of what it skips: else the way to all slices is quadratic
+            if against or (taken >= self.config.slice_bytes and number * SKIP_RATIO >= skipped):
                 return record.next
         return None
 
@@ -272,6 +296,12 @@ class Extract(SlicedStage):
         if not http.is_html(response, body):
             raise Dropped("not_html")
         return response, body
+
+
+@lru_cache(maxsize=1)
+def _warm_up() -> None:
+    """Load in this process what each child would load again: kernels, parser, model of the extractor."""
+    extract(b"<title>T</title><p>Some words that are long enough to be looked at, and a <a href=x>link</a>.</p>", "http://example.org/")
 
 
 def _is_document(record: Record) -> bool:

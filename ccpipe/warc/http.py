@@ -14,6 +14,12 @@ from dataclasses import dataclass
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 SNIFF_BYTES = 1024
+GZIP_MAGIC = b"\x1f\x8b\x08"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+MAX_UNTOLD = 2
+"""Encodings undone that no header names: servers compress twice, crawlers lose headers."""
+
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"\s*HTTP/\d(?:\.\d)?\s+(\d{3})(?!\d)")
 _CHUNK_SIZE = re.compile(rb"\s*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -77,10 +83,23 @@ def decode_body(response: Response, max_bytes: int) -> bytes:
     if "chunked" in response.headers.get("transfer-encoding", "").lower():
         body = join_chunks(body)
     for name in reversed(response.headers.get("content-encoding", "").lower().split(",")):
-        decoder = _DECODERS.get(name.strip())
+        decoder = _by_bytes(body) or _DECODERS.get(name.strip())
         if decoder:
             body = decoder(body, max_bytes)
+    # encoded once more than the header says, or without one
+    for _ in range(MAX_UNTOLD):
+        decoder = _by_bytes(body)
+        if decoder is None:
+            break
+        body = decoder(body, max_bytes)
     return body
+
+
+def _by_bytes(body: bytes) -> Callable[[bytes, int], bytes] | None:
+    """The decoder that the first bytes ask for, whatever the header calls it: gzip and zstd have marks that no text begins with."""
+    if body.startswith(GZIP_MAGIC):
+        return _gunzip
+    return _unzstd if body.startswith(ZSTD_MAGIC) else None
 
 
 def join_chunks(body: bytes) -> bytes:

@@ -6,6 +6,7 @@ It knows nothing of temporary names, markers, retries or signals. The same input
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -122,11 +123,15 @@ def add_counts(parts: Sequence[Counts]) -> Counts:
 
 
 class Clock:
-    """Wall and CPU seconds since construction."""
+    """Wall and CPU seconds since construction; CPU seconds of children that have ended count too."""
 
     def __init__(self) -> None:
         self.wall = time.monotonic()
-        self.cpu = time.process_time()
+        self.cpu = _cpu_s()
 
     def seconds(self) -> dict[str, float]:
-        return {"wall": round(time.monotonic() - self.wall, 3), "cpu": round(time.process_time() - self.cpu, 3)}
+        return {"wall": round(time.monotonic() - self.wall, 3), "cpu": round(_cpu_s() - self.cpu, 3)}
+
+
+def _cpu_s() -> float:
+    return time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])

@@ -189,10 +189,12 @@ def rss_bytes(pid: int) -> int:
 
 
 def peak_rss_bytes() -> int:
-    """The most that this process has held, bytes. Not `ru_maxrss`, which survives `exec` and so tells the size of whoever started us."""
+    """The most that this process, or a child of it that has ended, has held, bytes. Its own size is not asked of `ru_maxrss`, which
+    survives `exec` and so tells the size of whoever started us."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+        own = int(status.partition("VmHWM:")[2].split()[0]) << 10
+        return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
     except (OSError, IndexError, ValueError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccpipe.html.charset import codec_of, decode
+from ccpipe.warc import http, read_records
 
 CHINESE = "河水在夜里上涨，到了早晨，下游的田地都被水淹没了。村里没有人记得有过这样的春天；老人们说星期天就会退去，果然如此。"
 JAPANESE = "川の水は夜のうちに増え、朝には低い畑がすべて水の下になっていた。村の人は誰もこんな春を覚えていなかった。カタカナも少し。"
@@ -87,3 +92,24 @@ def test_labels_follow_the_encoding_standard() -> None:
         "utf-8",
         None,
     ]
+
+
+@pytest.mark.shared
+def test_the_charset_of_every_page_of_the_set_is_found(shared_data: Path) -> None:
+    """1,261 real pages whose charset is known, some of which declare a wrong one: all are right, and none may be lost again."""
+    folder = shared_data / "extraction" / "dev"
+    truth = {}
+    for path in folder.glob("*.gold.jsonl"):
+        truth.update((page["record_id"], page["charset"]) for page in map(json.loads, path.read_text().splitlines()))
+    wrong = []
+    for path in sorted(folder.glob("*.warc.gz")):
+        for record in read_records(path, None, 20 << 20, Counter()):
+            response = http.parse_response(record.block) if record.kind == "response" else None
+            if response is None:
+                continue
+            expected = truth.pop(record.headers["warc-record-id"])
+            found = decode(http.decode_body(response, 20 << 20), response.content_type).charset
+            if codec_of(found) != codec_of(expected):
+                wrong.append((record.headers["warc-target-uri"], expected, found))
+    assert wrong == []
+    assert not truth

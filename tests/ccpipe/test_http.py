@@ -63,6 +63,27 @@ def test_encodings_in_a_row_and_raw_deflate() -> None:
     assert decode_body(encoded("deflate", raw_deflate(BODY)), LIMIT) == BODY
 
 
+@pytest.mark.parametrize("label", ["", "br", "deflate", "identity", "utf-8", "gzip"])
+@pytest.mark.parametrize("real", ["gzip", "zstd"])
+def test_a_wrong_label_is_overruled_by_the_bytes(label: str, real: str) -> None:
+    assert decode_body(encoded(label, ENCODERS[real](BODY)), LIMIT) == BODY
+
+
+def test_a_body_that_is_compressed_twice_is_undone_twice_within_the_limit() -> None:
+    twice = gzip.compress(gzip.compress(BODY))
+    assert decode_body(encoded("gzip", twice), LIMIT) == BODY
+    with pytest.raises(ExpandsTooFar):
+        decode_body(encoded("gzip", gzip.compress(bomb(200))), LIMIT)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_chunked_and_encoded(name: str) -> None:
+    data = ENCODERS[name](BODY)
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (data[i : i + 100] for i in range(0, len(data), 100))) + b"0\r\n\r\n"
+    headers = {"transfer-encoding": "chunked", "content-encoding": name}
+    assert decode_body(Response(200, headers, chunks), LIMIT) == BODY
+
+
 def test_a_cut_body_gives_what_is_there_and_a_broken_one_raises() -> None:
     part = decode_body(encoded("gzip", gzip.compress(BODY)[:-40]), LIMIT)
     assert BODY.startswith(part)
