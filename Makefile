@@ -91,6 +91,9 @@ bench: install  ## figures of tests/bench (args=stage, minhash or annotators; da
 bench-extract: install  ## extractors side by side, ours too, on WARCs with gold (data=FOLDER sample=6 args="--texts out-of-fold.jsonl")
 	$(PY) tests/bench/bench_extract.py $(data) $(if $(sample),--sample $(sample)) $(args)
 
+bench-blocklist: install  ## URL filter beside a Python set (data=LIST, see docs/urls.md; args="--urls FOLDER --peers PYTHON")
+	$(PY) tests/bench/bench_blocklist.py $(data) $(args)
+
 bench-hpc: install  ## overhead per unit of the array toolkit, beside submitit and datatrove (args="--units 1000")
 	$(PY) tests/bench/bench_hpc.py $(args)
 

@@ -84,8 +84,9 @@ class Blocklist:
 
     def explain(self, url: str) -> tuple[str, str] | None:
         """Reason and entry, spelled as the table has it; of words the reason alone. A second way through the table."""
+        table = self.table
         for host, tail in address_keys(parse_address(url)):
-            number = look_up(np.uint64(key_of(host, tail)), self.table) >> 1
+            number = look_up(np.uint64(key_of(host, tail)), table.starts, table.hashes, table.kinds, table.shift, table.kind_bytes) >> 1
             if number:
                 return self.reasons[number - 1], host + tail.decode("utf-8", "backslashreplace")
         reason = self.reason(url)
