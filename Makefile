@@ -107,7 +107,7 @@ chaos: models  ## random faults on a real Slurm, and the verdict (hours=1 seed=7
 	$(PY) tests/chaos/campaign.py --hours $(hours) --seed $(seed) $(args)
 
 fuzz: install  ## mutated archives and pages, bounded in time and memory (minutes=10 seed=7 data=FOLDER)
-	$(PY) tests/fuzz/campaign.py --minutes $(minutes) --seed $(seed) $(if $(data),--data $(data))
+	$(PY) tests/fuzz/fuzz_campaign.py --minutes $(minutes) --seed $(seed) $(if $(data),--data $(data))
 
 clean:  ## remove the demo's run directory and caches
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .mypy_cache
