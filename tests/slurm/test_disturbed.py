@@ -126,7 +126,8 @@ def a_failing_unit(new_run: NewRun) -> None:
     assert (pipeline.ends(sent["after"].arrays[0]), pipeline.ends(sent["after"].gate)) == (CANCELLED, FAILED)
     said = pipeline.gate_log("slow", sent["slow"])
     assert "1 of 4 units are missing" in said
-    assert re.search(r"00001: parked after [3-6] attempts.*ValueError: shard 1 cannot be counted \(/.*/failed/00001@.*\.json\)", said)
+    # three are allowed; the other worker may begin a fourth while its board, up to a second old, shows fewer failures
+    assert re.search(r"00001: parked after [34] attempts.*ValueError: shard 1 cannot be counted \(/.*/failed/00001@.*\.json\)", said)
     assert sorted(pipeline.sentinels("slow")) == ["00000", "00002", "00003"]
     assert not pipeline.sentinels("after")
     broken.unlink()
